@@ -13,9 +13,9 @@ from ..enforcers.event_writer import kafka_errors
 from ..enforcers.events import Recorder
 from ..enforcers.history_reader import HistoryReader
 from ..runtime.event_schemas import schema_catalog
-from ..runtime.operator_events import publish
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
+from ..runtime.source_keys import publish_as_operator
 from ..schemas.own_sources import OPERATOR
 from .output import Output, echo
 from .person import PersonOption, person, required
@@ -61,7 +61,7 @@ def close(
     recorder, closed = Recorder(settings.require_deployment()), 0
     for circuit in sorted(_open_breakers(settings)):
         if source in ("", _source(circuit)) and target in ("", circuit.target):
-            publish(settings, recorder.breaker_closed(datetime.now(UTC), circuit, who, reason))
+            publish_as_operator(settings, [recorder.breaker_closed(datetime.now(UTC), circuit, who, reason)])
             echo(f"closed for {_about(circuit)}")
             closed += 1
     if not closed:

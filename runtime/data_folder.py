@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..base.file_lock import lock_file
+from ..base.files import lock_file
 from .settings import SettingsError
 
 FOLDERS = (

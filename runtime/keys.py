@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..base.errors import UsageError
+from ..base.files import write_whole
 from ..ledger.keys import KeyFormatError, LocalSigner, public_pem, read_public_pem
 from .settings import Settings
 
@@ -99,22 +100,7 @@ def create_key(settings: Settings) -> LocalSigner:
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     """Write a file that must not exist yet, completely or not at all, even if the machine crashes."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, path.with_name(f".{path.name}.{os.getpid()}"), content, mode=mode, new=True)
 
 
 def passphrase(settings: Settings) -> bytes | None:

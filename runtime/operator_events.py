@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ..kafka.publisher import Publisher, Record
+from ..kafka.publisher import Record
 from ..schemas.access_key import parse_access_key
 from ..schemas.codec import EventEncoder
 from ..schemas.event import (
@@ -24,7 +24,7 @@ from ..schemas.finding_event import PERSON_REQUEST
 from ..schemas.own_sources import OPERATOR
 from ..schemas.topics import COMMANDS_TOPIC
 from .settings import Settings
-from .source_keys import own_signer
+from .source_keys import operator_publisher, publish_as_operator
 
 
 def settle_finding(
@@ -75,7 +75,7 @@ def settle_finding(
         reason=reason,
         finding=Finding(rule, key, finding["severity"], deadline, accept_index=accept_index),
     )
-    publish(settings, event)
+    publish_as_operator(settings, [event])
 
 
 def request_revocation(settings: Settings, grant: Mapping[str, Any], *, person: str, reason: str) -> None:
@@ -108,7 +108,7 @@ def request_revocation(settings: Settings, grant: Mapping[str, Any], *, person: 
         reason=reason,
         finding=Finding(PERSON_REQUEST, grant_id, "critical", now),
     )
-    value, publisher = EventEncoder().encode(event), _publisher(settings)
+    value, publisher = EventEncoder().encode(event), operator_publisher(settings)
     # An enforcer rejects a command that is not on record.
     for topic in (FINDINGS_TOPIC, COMMANDS_TOPIC):
         publisher.publish([Record(topic, value, event.key)])
@@ -127,7 +127,7 @@ def erase_payload(settings: Settings, origin: str, index: int, *, person: str, l
         outcome="success",
         reason=legal_basis,
     )
-    publish(settings, event)
+    publish_as_operator(settings, [event])
 
 
 def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: str) -> Event:
@@ -146,13 +146,3 @@ def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: s
 
 def _source(settings: Settings, native_id: str) -> EventSource:
     return EventSource(OPERATOR, settings.require_deployment(), native_id, "decision")
-
-
-def publish(settings: Settings, event: Event) -> None:
-    """Publish an event that a person causes, signed by the operator."""
-    _publisher(settings).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
-
-
-def _publisher(settings: Settings) -> Publisher:
-    settings.cluster().check_answers()
-    return Publisher(settings.cluster(), own_signer(settings, OPERATOR))

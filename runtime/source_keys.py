@@ -109,7 +109,12 @@ def registration(deployment: str, stated: RegisteredSource, *, person: str, reas
 
 
 def publish_as_operator(settings: Settings, events: Iterable[Event]) -> None:
-    """Publish events, signed by the operator, in this order."""
+    """Publish events that people cause, signed by the operator, in this order."""
     encoder = EventEncoder()
-    publisher = Publisher(settings.cluster(), own_signer(settings, OPERATOR))
-    publisher.publish(Record(event.topic, encoder.encode(event), event.key) for event in events)
+    operator_publisher(settings).publish(Record(one.topic, encoder.encode(one), one.key) for one in events)
+
+
+def operator_publisher(settings: Settings) -> Publisher:
+    """Return a publisher that signs as the operator. Raises KafkaUnavailableError if the brokers do not answer."""
+    settings.cluster().check_answers()
+    return Publisher(settings.cluster(), own_signer(settings, OPERATOR))

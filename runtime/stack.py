@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from ..base.file_lock import lock_file
+from ..base.files import lock_file
 from ..base.user import user_name
 from ..console.address import read_address
 from ..kafka.cluster import Cluster

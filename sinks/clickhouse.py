@@ -17,7 +17,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import DependencyError
-from ..base.file_lock import lock_file
+from ..base.files import lock_file
 
 
 class StoreUnavailableError(DependencyError):

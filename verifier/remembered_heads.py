@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..base.errors import UsageError
+from ..base.files import write_whole
 from ..ledger.entry import split_origin
 from ..ledger.note import Checkpoint
 from .anchors import Logs, differing
@@ -77,22 +77,9 @@ def write_state(path: Path, state: RememberedHeads) -> None:
         HeadsFileError: it cannot be written.
     """
     content = {"version": VERSION, "deployment": state.deployment, "heads": state.heads}
+    text = json.dumps(content, indent=1, sort_keys=True)
     try:
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(content, file, indent=1, sort_keys=True)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(draft).replace(path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
-        folder = os.open(path.absolute().parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(path, path.with_name(f".{path.name}.{os.getpid()}"), text.encode())
     except OSError as error:
         raise HeadsFileError(f"the state file {path} cannot be written: {error.strerror} (--state)") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ...base.errors import DependencyError, UsageError
-from ...base.file_lock import lock_file
+from ...base.files import lock_file, write_whole
 from .position import FilePosition
 
 
@@ -99,20 +98,9 @@ class StateFile:
             StateNotWrittenError: it cannot be written.
         """
         body = {"version": 1, "tools": {name: _plain(state) for name, state in tools.items()}}
-        new = self.path.with_name(f"{self.path.name}.new")
+        content = json.dumps(body, separators=(",", ":")).encode()
         try:
-            new.unlink(missing_ok=True)
-            file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(file, "wb") as stream:
-                stream.write(json.dumps(body, separators=(",", ":")).encode())
-                stream.flush()
-                os.fsync(file)
-            new.replace(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_whole(self.path, self.path.with_name(f"{self.path.name}.new"), content)
         except OSError as error:
             raise StateNotWrittenError(f"{self.path}: cannot be written: {error.strerror} (--state)") from error
 

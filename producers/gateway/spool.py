@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ...base.errors import DependencyError, UsageError
-from ...base.file_lock import lock_file
+from ...base.files import lock_file
 from ...base.sqlite import transaction
 from ..kafka_record import KafkaRecord
 

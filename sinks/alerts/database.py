@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...base.errors import DependencyError
-from ...base.file_lock import lock_file
+from ...base.files import lock_file
 from ...base.sqlite import transaction
 
 VERSION = 7
