@@ -14,7 +14,7 @@ from ..base.toml import load_toml
 from ..runtime.settings import Settings
 from ..sinks.alerts.config import AlertConfig
 from ..sinks.alerts.outbox import Outbox
-from ..sinks.alerts.status import read_status
+from ..sinks.alerts.status import outbox_status
 from .config_file import ConfigFile
 from .errors import exit_code, fail, suggestion
 from .output import Column, Format, Output, echo, print_table, shortened, span, text_column
@@ -83,7 +83,7 @@ def check(
 
 def _status(settings: Settings) -> dict[str, Any]:
     with exit_code(EXIT_USAGE):
-        return read_status(settings.alert_outbox_path, time.time())
+        return outbox_status(settings.alert_outbox_path, time.time())
 
 
 def _print(console: Console, output: Output, status: dict[str, Any]) -> None:

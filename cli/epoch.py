@@ -11,7 +11,7 @@ import typer
 from ..base.errors import UsageError
 from ..base.text import printable
 from ..runtime.epochs.anchors import AnchorEpochPlan
-from ..runtime.epochs.reopening import PartitionCountPlan, Plan, Reopening, name_of, open_epochs, select
+from ..runtime.epochs.reopening import PartitionCountPlan, Plan, Reopening, log_name, open_epochs, select
 from ..runtime.keys import load_signer
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
@@ -85,7 +85,7 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
         open_epochs(reopening, sealed, signer, own_signer(settings, OPERATOR), plans, person=who, reason=reason)
     for plan in plans:
         done = f"{plan.smaller} has {plan.wanted} partitions" if isinstance(plan, PartitionCountPlan) else "continues"
-        typer.echo(f"{name_of(plan)}: {done}")
+        typer.echo(f"{log_name(plan)}: {done}")
     if any(isinstance(plan, PartitionCountPlan) for plan in plans):
         if any(plan.topic == ACTIVITY_TOPIC for plan in plans if isinstance(plan, PartitionCountPlan)):
             typer.echo("Set activity_partitions to the new number.")
@@ -110,7 +110,7 @@ def _reopening(settings: Settings, *, without_store: bool, public_key: bytes | N
 
 
 def _row(plan: Plan) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(_FIELDS, "") | {"log": name_of(plan)}
+    row: dict[str, Any] = dict.fromkeys(_FIELDS, "") | {"log": log_name(plan)}
     if isinstance(plan, PartitionCountPlan):
         lost = f"nothing: {plan.smaller} gets {plan.wanted - plan.now} more partitions"
         return row | {"rule": "partition_count", "reason": lost, "lost": lost, "runbook": _runbook("partition_count")}

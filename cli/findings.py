@@ -20,7 +20,7 @@ from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from ..sinks.clickhouse import Ask
 from .errors import exit_code, fail, suggestion
 from .grant_command import grant_command
-from .grants import SourceOption, TenantOption, access_of
+from .grants import SourceOption, TenantOption, resource_text
 from .lag_note import asking_states
 from .output import Column, Output, Row, echo, print_fields, print_table, shortened, text_column
 from .person import PersonOption, person, required
@@ -216,7 +216,7 @@ def _resolved(ask: Ask, prefix: str) -> Row:
 
 def _about(row: Row) -> str:
     """Return the holder and the access of a finding; without them, its key."""
-    parts = [printable(row["subject_id"]), access_of(row), printable(row["entitlement"])]
+    parts = [printable(row["subject_id"]), resource_text(row), printable(row["entitlement"])]
     named = ", ".join(part for part in parts if part)
     grant = f" (grant {printable(row['grant_id'])})" if row["grant_id"] else ""
     return (named or printable(row["key"])) + grant

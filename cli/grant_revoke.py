@@ -20,7 +20,7 @@ from .grant_command import grant_command
 from .grant_history import STATE
 from .grant_revocations import revocations_of
 from .grant_show import resolved
-from .grants import ENDED, UNRESOLVED, SourceOption, TenantOption, access_of
+from .grants import ENDED, UNRESOLVED, SourceOption, TenantOption, resource_text
 from .output import Output, echo
 from .person import PersonOption, person, required
 
@@ -52,7 +52,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         row = _revocable(output, ask, resolved(ask, grant, tenant, source, whole=True), datetime.now(UTC))
     request_revocation(settings, row, person=who, reason=reason)
     shown = printable(row["grant_id"])
-    about = ", ".join(filter(None, (printable(row["subject_id"]), access_of(row), printable(row["entitlement"]))))
+    about = ", ".join(filter(None, (printable(row["subject_id"]), resource_text(row), printable(row["entitlement"]))))
 
     def show(_console: object) -> None:
         echo(f"requested the revocation of grant {shown} ({about}) as {who}")

@@ -13,7 +13,7 @@ from .grant_event_text import finding_text
 from .grant_history import GrantHistory, GrantSession
 from .grant_revocations import revocations_of
 from .grant_state import PastEnd, next_step, state_text
-from .grants import PAST_END, access_of, lateness, source_of, until
+from .grants import PAST_END, lateness, resource_text, source_of, until
 from .output import Output, Row, print_fields, shortened
 
 _LONGEST_COMMAND = 60
@@ -60,7 +60,7 @@ def _print_head(
         console.print()
         return
     # Some of these are empty where only a finding names the grant.
-    access = (access_of(state), printable(state["entitlement"]))
+    access = (resource_text(state), printable(state["entitlement"]))
     person = f", known as {state['person']}" if state["person"] != state["subject_id"] else ""
     ticket = state["ticket"] if state["ticket"] not in state["reason"] else ""
     lines = {

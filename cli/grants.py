@@ -146,7 +146,7 @@ def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
     columns = [
         text_column("grant", "grant_id"),
         text_column("who", "subject_id"),
-        Column("what", access_of),
+        Column("what", resource_text),
         text_column("entitlement", "entitlement"),
         Column("granted", lambda row: output.moment(row["activated_at"])),
         Column(f"deadline ({output.zone_name})", lambda row: until(output, row, now)),
@@ -190,7 +190,7 @@ def source_of(row: Row) -> str:
     return f"{row['source_system']}{instance}{tenant}"
 
 
-def access_of(row: Row) -> str:
+def resource_text(row: Row) -> str:
     """Return the resource for a terminal: kind, id and environment."""
     environment = row["resource_environment"]
     named = f"{row['resource_kind']} {row['resource_id']}".strip()
@@ -198,7 +198,7 @@ def access_of(row: Row) -> str:
 
 
 def _access_and_entitlement(row: Row) -> str:
-    return ", ".join(filter(None, (access_of(row), printable(row["entitlement"]))))
+    return ", ".join(filter(None, (resource_text(row), printable(row["entitlement"]))))
 
 
 def _short_access(row: Row) -> str:

@@ -60,12 +60,12 @@ class WebhookPlugin:
             return Attempt(AttemptStatus.failed, "the receiver answered 410 before; restart the enforcer to enable it")
         body = cloud_event(command, self._deployment, EVENT_TYPE, command.command_id)
         answer = self._commands.post(command.command_id, body)
-        if answer.delivery is SendResult.delivered:
+        if answer.result is SendResult.delivered:
             return Attempt(AttemptStatus.accepted, f"the receiver {answer.detail}")
-        if answer.delivery is SendResult.retry:
+        if answer.result is SendResult.retry:
             detail = answer.detail if answer.status is None else f"the receiver {answer.detail}"
             return Attempt(AttemptStatus.retry, detail, answer.retry_after)
-        self._disabled = answer.delivery is SendResult.gone
+        self._disabled = answer.result is SendResult.gone
         note = "; nothing more is sent to it until the enforcer restarts" if self._disabled else ""
         return Attempt(AttemptStatus.failed, f"the receiver {answer.detail}{note}")
 

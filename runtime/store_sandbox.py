@@ -81,7 +81,7 @@ def file_rules(settings: Settings) -> list[tuple[Path, FileAccess]]:
     named += [os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ]
     own = Path("/proc") / str(os.getpid())
     return [
-        *without(programs, secret),
+        *rules_without(programs, secret),
         (package, FileAccess.READ_DIR),
         *((Path(path), READ) for path in (*_READ_SYSTEM, *named)),
         *((own / name, FileAccess.READ_FILE) for name in _READ_SELF),
@@ -99,7 +99,7 @@ def _rooms(package: Path) -> list[Path]:
     return [package / "__init__.py", *(init.parent for init in package.glob("*/__init__.py"))]
 
 
-def without(folders: Iterable[Path], secret: Iterable[Path]) -> Iterator[tuple[Path, FileAccess]]:
+def rules_without(folders: Iterable[Path], secret: Iterable[Path]) -> Iterator[tuple[Path, FileAccess]]:
     """Yield rules that open folders of programs except the secret folders and files in them.
 
     A rule opens everything beneath a folder, so a folder above a secret one is opened by its other members. Only names
@@ -115,7 +115,7 @@ def without(folders: Iterable[Path], secret: Iterable[Path]) -> Iterator[tuple[P
         yield folder, FileAccess.READ_DIR
         with suppress(OSError):
             members = [path for path in folder.iterdir() if not path.is_symlink()]
-            yield from without([path for path in members if path.resolve() not in hidden], hidden)
+            yield from rules_without([path for path in members if path.resolve() not in hidden], hidden)
 
 
 def port_rules(settings: Settings, remembered: int | None) -> dict[int, PortAccess]:

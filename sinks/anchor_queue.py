@@ -82,7 +82,7 @@ class AnchorQueue:
         self._logs.on_problem(replace(anchor_problem(message, error), rule="sealed_log_discontinuous"))
 
 
-def insert_receipt(message: Message, client: Client) -> None:
+def store_receipt(message: Message, client: Client) -> None:
     """Store the receipt in a record. Receipts are not evidence: an invalid one is skipped."""
     try:
         evidence.insert_receipt(client, decode_receipt(message.value() or b""), message.offset() or 0)

@@ -81,7 +81,7 @@ def check_stored_leaf(stored: Stored, batch: SealedBatch) -> None:
         raise StoringStoppedError(f"{batch.origin} index {index}: the stored leaf differs from the sealed one")
 
 
-def reaches(stored: Stored | None, head: Checkpoint) -> bool:
+def is_stored_up_to(stored: Stored | None, head: Checkpoint) -> bool:
     """Whether the store has the entries up to a head, or already a later epoch of its log."""
     if stored is None:
         return head.size == 0

@@ -36,9 +36,9 @@ from ..ledger.vectorized import check_hashes
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_SUFFIX, SEALED_TOPICS, store_group
 from . import evidence, metrics
-from .anchor_queue import AnchorQueue, continue_at, insert_receipt
+from .anchor_queue import AnchorQueue, continue_at, store_receipt
 from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
-from .continuity import StoredPartition, check_begins, contains, follows, reaches
+from .continuity import StoredPartition, check_begins, contains, follows, is_stored_up_to
 from .erasure import Erasures
 from .evidence import Stored, StoringStoppedError
 from .insert_attempt import InsertAttempt
@@ -206,7 +206,7 @@ class Store:
             if topic == ANCHORS_TOPIC:
                 self._anchors.take(message)
             elif topic == RECEIPTS_TOPIC:
-                self._persist(partial(insert_receipt, message))
+                self._persist(partial(store_receipt, message))
                 self._commit(message)
             else:
                 self._take_batch(message)
@@ -334,9 +334,9 @@ class Store:
         name = split_origin(head.origin)[0]
         for (topic, number), partition in self._partitions.items():
             if name == f"{self._deployment}/{topic.removesuffix(SEALED_SUFFIX)}/{number}":
-                return reaches(partition.stored, head)
+                return is_stored_up_to(partition.stored, head)
         self._inserts.finish()  # a client does one thing at a time
-        return reaches(evidence.stored_log(self._client, name), head)
+        return is_stored_up_to(evidence.stored_log(self._client, name), head)
 
     def _commit(self, message: Message) -> None:
         """Commit the offset. It is only a hint for the next start."""

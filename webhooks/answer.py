@@ -36,7 +36,7 @@ class Answer:
         body: empty if it was too large.
     """
 
-    delivery: SendResult
+    result: SendResult
     status: int | None
     detail: str
     retry_after: float | None = None

@@ -49,7 +49,7 @@ _PREFIXES = (
 )
 
 
-def prefix_of(line: bytes) -> Prefix | None:
+def prefix_in(line: bytes) -> Prefix | None:
     """Return the prefix of a line, or None."""
     if found := _CRI.match(line):
         part = found[3] == b"P"

@@ -14,7 +14,7 @@ from typing import Any
 from .json_spans import content_of, elements, member_text, parse, parse_list
 from .jsonx import JsonxError, is_jsonx, json_of
 from .member_envelopes import MemberEnvelope, envelopes_of
-from .prefixes import prefix_of
+from .prefixes import prefix_in
 from .split_lines import END_MISSING, SplitLines, Stream, ends_line
 
 MAX_DEPTH = 12
@@ -184,7 +184,7 @@ class Unwrapper:
             found = list(self._open(replace(outer, raw=content, kinds=(*outer.kinds, "JSON string"))))
             yield from found if any(map(self._is_understood, found)) else (outer,)
             return
-        prefix = prefix_of(line) if len(outer.kinds) < MAX_DEPTH else None
+        prefix = prefix_in(line) if len(outer.kinds) < MAX_DEPTH else None
         if prefix is None:
             yield outer
             return

@@ -45,7 +45,7 @@ class PartitionCountPlan:
 Plan = EpochPlan | AnchorEpochPlan | PartitionCountPlan
 
 
-def name_of(plan: Plan) -> str:
+def log_name(plan: Plan) -> str:
     """Return the name by which a person selects the stopped log."""
     if isinstance(plan, EpochPlan):
         return f"{plan.topic}/{plan.partition}"
@@ -184,12 +184,12 @@ def open_epochs(
         StoppedError: the plans are no longer the same.
     """
     partitions, anchors = EpochWriter(logs, signer, source_signer), AnchorEpochWriter(logs, signer, source_signer)
-    names = {name_of(plan) for plan in shown}
+    names = {log_name(plan) for plan in shown}
     if any(isinstance(plan, EpochPlan) for plan in shown):
         partitions.take_over()
     if any(isinstance(plan, AnchorEpochPlan) for plan in shown):
         anchors.take_over()
-    now = [plan for plan in reopening.plans() if name_of(plan) in names]
+    now = [plan for plan in reopening.plans() if log_name(plan) in names]
     if [_essence(plan) for plan in now] != [_essence(plan) for plan in shown]:
         raise StoppedError("the logs have changed since they were examined: run the command again")
     for plan in now:
@@ -211,13 +211,13 @@ def select(plans: Sequence[Plan], wanted: Collection[str]) -> list[Plan]:
         UsageError: a named log is not stopped.
         EpochRefusedError: a chosen log cannot continue as a new epoch.
     """
-    if unknown := set(wanted) - {name_of(plan) for plan in plans}:
+    if unknown := set(wanted) - {log_name(plan) for plan in plans}:
         raise UsageError(f"{', '.join(sorted(unknown))}: not stopped. `grantledger epoch show` lists the stopped logs")
-    chosen = [plan for plan in plans if not wanted or name_of(plan) in wanted]
+    chosen = [plan for plan in plans if not wanted or log_name(plan) in wanted]
     for plan in chosen:
         if isinstance(plan, EpochPlan) and plan.topic == FINDINGS_TOPIC and plan.stop.rule == "sealed_topic_lost":
             raise EpochRefusedError(
-                f"{name_of(plan)} registers the sources of the deployment, and no process continues without its first "
+                f"{log_name(plan)} registers the sources of the deployment, and no process continues without its first "
                 f'entry: restore {sealed(plan.topic)} from a copy (docs/operations.md, "Losing the findings"). Name '
                 "the other logs to open only them"
             )

@@ -97,7 +97,7 @@ class Alertmanager:
         open_until = rfc3339(int((self._clock() + self._config.ends_after_seconds) * 1_000_000))
         alerts = [{"endsAt": open_until} | json.loads(envelope.text) for envelope in envelopes]
         answer = self._alerts.post(json.dumps(alerts, ensure_ascii=False).encode(), self._headers)
-        if answer.delivery is SendResult.rejected and answer.status in SPLIT_ON and len(envelopes) > 1:
+        if answer.result is SendResult.rejected and answer.status in SPLIT_ON and len(envelopes) > 1:
             middle = len(envelopes) // 2
             return self._send_alerts(envelopes[:middle]) + self._send_alerts(envelopes[middle:])
         return [Exchange(tuple(envelope.number for envelope in envelopes), _explained(answer))]

@@ -122,7 +122,7 @@ def prepare(path: Path) -> None:
         # Before SQLite opens it, because the files that SQLite creates beside it inherit its mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         path.chmod(0o600)
-        with closing(connect(path)) as database:
+        with closing(connect_outbox(path)) as database:
             database.execute("PRAGMA journal_mode = WAL")
             with transaction(database):
                 found = database.execute("PRAGMA user_version").fetchone()[0]
@@ -137,7 +137,7 @@ def prepare(path: Path) -> None:
         raise OutboxError(f"the outbox {path} cannot be used: {error}") from error
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect_outbox(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Return a connection for one thread. A statement outside :func:`transaction` commits immediately."""
     mode = "ro" if read_only else "rw"
     database = sqlite3.connect(

@@ -17,7 +17,7 @@ from ...base.sqlite import transaction
 from ...webhooks.answer import Answer, SendResult
 from . import metrics
 from .channel import Envelope, Exchange, NamedChannel
-from .database import connect
+from .database import connect_outbox
 from .schedule import FOREVER, ChannelState, DeliveryRules, Message, Plan, channel_after, message_after, plan
 
 log = structlog.get_logger("grantledger.alert")
@@ -43,7 +43,7 @@ class Deliveries:
     def __init__(
         self, path: Path, channel: str, rules: DeliveryRules, jitter: Callable[[], float] = random.random
     ) -> None:
-        self._database = connect(path)
+        self._database = connect_outbox(path)
         self._channel, self._rules, self._jitter = channel, rules, jitter
         self._repeated: dict[str, tuple[int, float]] = {}
 
@@ -87,7 +87,7 @@ class Deliveries:
         Each message is read again, because its finding may have ended during the exchange.
         """
         answer = exchange.answer
-        delivered = answer.delivery is SendResult.delivered
+        delivered = answer.result is SendResult.delivered
         changed = []
         with transaction(self._database):
             ids, repeats = [], delivered
@@ -127,7 +127,7 @@ class Deliveries:
         (number,) = self._database.execute(
             "INSERT INTO deliveries (at, channel, messages, result, status, detail) VALUES (?, ?, ?, ?, ?, ?) "
             "RETURNING number",
-            (now, self._channel, ids, answer.delivery, answer.status, answer.detail),
+            (now, self._channel, ids, answer.result, answer.status, answer.detail),
         ).fetchone()
         if len(self._repeated) >= MOST_REPEATED:
             self._repeated.clear()
@@ -241,21 +241,19 @@ class Worker(threading.Thread):
             exchanges = self._named.channel.send(deliveries.envelopes(messages[first : first + batch]))
             for exchange in exchanges:
                 self._report(exchange.answer, deliveries.record(exchange, self._clock()))
-            failed = any(one.answer.delivery in (SendResult.retry, SendResult.gone) for one in exchanges)
+            failed = any(one.answer.result in (SendResult.retry, SendResult.gone) for one in exchanges)
             if failed or self._stopping.is_set():
                 return
 
     def _report(self, answer: Answer, messages: Sequence[Message]) -> None:
         name = self._named.name
-        metrics.DELIVERIES.labels(name, answer.delivery).inc()
-        if answer.delivery is SendResult.delivered:
+        metrics.DELIVERIES.labels(name, answer.result).inc()
+        if answer.result is SendResult.delivered:
             metrics.LAST_DELIVERY.labels(name).set(self._clock())
             log.info("delivered", channel=name, messages=len(messages), status=answer.status)
             return
-        log.warning(
-            "delivery_failed", channel=name, messages=len(messages), result=answer.delivery, reason=answer.detail
-        )
-        if answer.delivery is SendResult.gone:
+        log.warning("delivery_failed", channel=name, messages=len(messages), result=answer.result, reason=answer.detail)
+        if answer.result is SendResult.gone:
             log.error(
                 "channel_disabled", channel=name, reason=answer.detail, action=f"grantledger channels enable {name}"
             )

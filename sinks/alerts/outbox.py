@@ -12,7 +12,7 @@ from ...schemas.catalog import SchemaCatalog, WriterSchema
 from ...schemas.framing import Prefix
 from ...schemas.instance_names import NO_NAMES, names_in
 from .channel import NamedChannel
-from .database import connect
+from .database import connect_outbox
 from .finding import SCOPE, FindingEvent, from_text, message_id
 from .schedule import State
 from .storms import LONGEST_QUIET_SECONDS, QUIET_SECONDS, STORM, Storms, tool_of
@@ -42,7 +42,7 @@ class Outbox:
     """
 
     def __init__(self, path: Path, channels: Sequence[NamedChannel], *, storm_after: int = STORM_AFTER) -> None:
-        self._database = connect(path)
+        self._database = connect_outbox(path)
         self._storms = Storms(self._database, storm_after)
         self._new: list[int] = []
         """The findings that opened in this transaction."""

@@ -102,11 +102,11 @@ def message_after(message: Message, answer: Answer, rules: DeliveryRules, now: f
     tried = replace(message, attempts=message.attempts + 1)
     if message.state not in ("due", "repeating"):  # settled during the exchange: sent once more, which is harmless
         return tried
-    if answer.delivery is SendResult.delivered:
+    if answer.result is SendResult.delivered:
         return _delivered(replace(tried, failures=0, refused_since=None), rules, now)
     tried = replace(tried, failures=message.failures + 1)
     tried = replace(tried, send_at=now + _pause(tried.failures, rules, rules.cap, answer.retry_after, jitter))
-    if answer.delivery is SendResult.rejected:
+    if answer.result is SendResult.rejected:
         since = message.refused_since if message.refused_since is not None else now
         given_up = now - since >= rules.give_up
         return replace(tried, refused_since=since, state="given_up" if given_up else message.state)
@@ -126,11 +126,11 @@ def channel_after(
     channel: ChannelState, answer: Answer, rules: DeliveryRules, now: float, jitter: float
 ) -> ChannelState:
     """Return a channel after an exchange. A rejection concerns one message and does not slow the others."""
-    if answer.delivery is SendResult.delivered:
+    if answer.result is SendResult.delivered:
         return ChannelState(disabled=channel.disabled)
-    if answer.delivery is SendResult.gone:
+    if answer.result is SendResult.gone:
         return replace(channel, disabled=True)
-    if answer.delivery is SendResult.rejected:
+    if answer.result is SendResult.rejected:
         return channel
     failures = channel.failures + 1
     pause = _pause(failures, rules, min(rules.cap, LONGEST_PAUSE), answer.retry_after, jitter)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ...base.errors import UsageError
-from .database import OutboxError, connect
+from .database import OutboxError, connect_outbox
 from .finding import SCOPE, from_text
 
 MOST_FAILURES = 20
 
 
-def read_status(path: Path, now: float) -> dict[str, Any]:
+def outbox_status(path: Path, now: float) -> dict[str, Any]:
     """Return ``channels``, ``open``, ``failures`` and ``position``. Times are datetimes in UTC, ages in seconds.
 
     Raises:
@@ -26,7 +26,7 @@ def read_status(path: Path, now: float) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"there is no outbox {path}: has the alert process ever run here? (alert_outbox, --data)")
     try:
-        with closing(connect(path, read_only=True)) as database:
+        with closing(connect_outbox(path, read_only=True)) as database:
             return {
                 "channels": [_plain(row) for row in database.execute(_CHANNELS, {"now": now})],
                 "open": [_finding(database, row) for row in database.execute(_OPEN)],

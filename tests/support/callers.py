@@ -47,7 +47,7 @@ def send_alert(folder: Path, url: str, **keys: Any) -> Sent:
     channel = Webhook("channels.hook", WebhookChannel.model_validate(given), NOON.timestamp)
     (exchange,) = channel.send([Envelope(1, "message-1", "opened", '{"type":"finding.opened"}')])
     answer = exchange.answer
-    status = FAILED if answer.delivery in ("rejected", "gone") else str(answer.delivery)
+    status = FAILED if answer.result in ("rejected", "gone") else str(answer.result)
     return Sent(status, answer.detail, answer.retry_after)
 
 

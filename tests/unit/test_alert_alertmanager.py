@@ -105,16 +105,16 @@ def test_an_alert_is_shown_repeated_and_resolved(tmp_path: Path, alertmanager: A
 
 
 def _waiting(path: Path) -> int:
-    from grantledger.sinks.alerts.database import connect
+    from grantledger.sinks.alerts.database import connect_outbox
 
-    with closing(connect(path, read_only=True)) as database:
+    with closing(connect_outbox(path, read_only=True)) as database:
         return int(database.execute("SELECT count(*) FROM messages WHERE state != 'done'").fetchone()[0])
 
 
 def test_without_posts_an_alert_ends_automatically(alertmanager: Alertmanager) -> None:
     sender = channel(alertmanager.url, interval_seconds=0.2, ends_after_seconds=8.0)
     (post,) = sender.send(envelopes([sender.message(finding("opened", "alone", at=time.time()))]))
-    assert post.answer.delivery is SendResult.delivered
+    assert post.answer.result is SendResult.delivered
     assert shown(alertmanager, "alone") is not None
     wait_for(lambda: shown(alertmanager, "alone") is None, "it ends")
 
@@ -123,11 +123,11 @@ def test_many_alerts_go_in_one_post_and_a_bad_one_spoils_no_other(alertmanager: 
     sender = channel(alertmanager.url)
     texts = [sender.message(finding("opened", f"many-{number}", at=time.time())) for number in range(8)]
     posts = sender.send(envelopes(texts))
-    assert [(post.numbers, post.answer.delivery) for post in posts] == [(tuple(range(8)), SendResult.delivered)]
+    assert [(post.numbers, post.answer.result) for post in posts] == [(tuple(range(8)), SendResult.delivered)]
     bad = json.loads(texts[5])
     bad["labels"] = {"not a name": "x"}
     posts = sender.send(envelopes([*texts[:5], json.dumps(bad), *texts[6:]]))
-    refused = [post for post in posts if post.answer.delivery is SendResult.rejected]
+    refused = [post for post in posts if post.answer.result is SendResult.rejected]
     assert [post.numbers for post in refused] == [(5,)]
     assert "label" in refused[0].answer.detail
     assert sorted(number for post in posts for number in post.numbers) == list(range(8))
@@ -139,7 +139,7 @@ def test_text_of_senders_is_accepted(alertmanager: Alertmanager, key: str) -> No
     odd = finding("opened", key, rule="odd rule-é!", at=time.time())
     text = sender.message(odd)
     (post,) = sender.send(envelopes([text]))
-    assert post.answer.delivery is SendResult.delivered, post.answer.detail
+    assert post.answer.result is SendResult.delivered, post.answer.detail
     labels = json.loads(text)["labels"]
     assert labels in [alert["labels"] for alert in alertmanager.alerts()]
     (post,) = sender.send(envelopes([sender.message(finding("resolved", key, at=time.time()), text)]))
@@ -171,7 +171,7 @@ def test_who_we_are_and_where_it_goes(path: str, monkeypatch: pytest.MonkeyPatch
         token = channel(base, token={"env": "AM_SECRET"})
         basic = channel(base, user="grantledger", password={"env": "AM_SECRET"})
         text = token.message(finding("opened"))
-        assert [post.answer.delivery for one in (token, basic) for post in one.send(envelopes([text]))] == [
+        assert [post.answer.result for one in (token, basic) for post in one.send(envelopes([text]))] == [
             "delivered"
         ] * 2
     first, second = receiver.requests

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.sinks.alerts.channel import Envelope, Exchange, NamedChannel
-from grantledger.sinks.alerts.database import connect, prepare
+from grantledger.sinks.alerts.database import connect_outbox, prepare
 from grantledger.sinks.alerts.delivery import LONGEST_WAIT, ONE_RECORD, Worker
 from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.sinks.alerts.schedule import ChannelState, DeliveryRules, Message, channel_after, message_after
@@ -116,7 +116,7 @@ def test_posts_that_only_repeat_share_a_record_for_an_hour(process: Process) -> 
     def posts(result: SendResult = SendResult.delivered) -> list[tuple[float, str]]:
         process.texts("oncall", result)
         process.now += 60
-        with closing(connect(process.path)) as database:
+        with closing(connect_outbox(process.path)) as database:
             rows = database.execute("SELECT at, result FROM deliveries WHERE channel = 'oncall' ORDER BY number")
             return [tuple(row) for row in rows]
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from grantledger.sinks.alerts.channel import Envelope, Exchange, NamedChannel
 from grantledger.sinks.alerts.config import AlertConfig
-from grantledger.sinks.alerts.database import OutboxError, connect, lock_outbox, prepare
+from grantledger.sinks.alerts.database import OutboxError, connect_outbox, lock_outbox, prepare
 from grantledger.sinks.alerts.delivery import Deliveries
 from grantledger.sinks.alerts.finding import FindingEvent
 from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
-from grantledger.sinks.alerts.status import read_status
+from grantledger.sinks.alerts.status import outbox_status
 from grantledger.webhooks.answer import Answer, SendResult
 from support.alerting import finding
 
@@ -118,7 +118,7 @@ def test_the_file_is_ours_alone(process: Process) -> None:
     assert stat.S_IMODE(process.path.parent.stat().st_mode) == 0o700
     for path in process.path.parent.glob("outbox.sqlite3*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-    with closing(connect(process.path)) as database:
+    with closing(connect_outbox(process.path)) as database:
         assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         assert database.execute("PRAGMA synchronous").fetchone()[0] == 2
 
@@ -133,7 +133,7 @@ def test_two_processes_do_not_share_an_outbox(tmp_path: Path) -> None:
 def test_another_versions_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite3"
     prepare(path)
-    with closing(connect(path)) as database:
+    with closing(connect_outbox(path)) as database:
         database.execute("PRAGMA user_version = 99")
     with pytest.raises(OutboxError, match="version 99"):
         prepare(path)
@@ -176,10 +176,10 @@ def test_old_open_findings_are_not_sent_on_the_first_start_only(process: Process
     process.take(finding("opened", "old", at=START - 3 * HOUR), finding("opened", "new", at=START), live=False)
     process.release(hours=2.0)
     assert process.drain("hook") == ["opened new"]
-    assert {one["key"] for one in read_status(process.path, START)["open"]} == {"old", "new"}
+    assert {one["key"] for one in outbox_status(process.path, START)["open"]} == {"old", "new"}
     process.take(finding("resolved", "old"))
     assert process.drain("hook") == [], "whoever was not told of the opening is not told of the end"
-    channel = {one["name"]: one for one in read_status(process.path, START)["channels"]}["hook"]
+    channel = {one["name"]: one for one in outbox_status(process.path, START)["channels"]}["hook"]
     assert channel["pending"] == 0
     process.take(finding("opened", "away", at=START - 3 * HOUR), live=False)  # after a long time away
     process.release(hours=2.0)
@@ -242,7 +242,7 @@ def test_a_reopened_finding_is_a_new_message_for_webhooks_and_one_state_elsewher
     process.take(finding("opened"), finding("opened", telling=1))
     assert process.drain("hook") == ["opened g-1"] * 2
     assert process.texts("oncall") == ["opened g-1"]
-    assert len(read_status(process.path, START)["open"]) == 1
+    assert len(outbox_status(process.path, START)["open"]) == 1
 
 
 def test_a_new_channel_gets_the_open_findings(process: Process) -> None:
@@ -279,7 +279,7 @@ def test_410_disables_a_channel_until_it_is_enabled(process: Process) -> None:
     process.now += HOUR
     assert process.texts("hook") == []
     process.take(finding("opened", "g-3"), finding("resolved", "g-2"), finding("opened", "g-4"))
-    channel = {one["name"]: one for one in read_status(process.path, process.now)["channels"]}["hook"]
+    channel = {one["name"]: one for one in outbox_status(process.path, process.now)["channels"]}["hook"]
     assert channel["state"] == "disabled" and channel["pending"] == 5
     assert process.texts("oncall") != [], "the other channel goes on"
     assert process.outbox.enable("hook", process.now)
@@ -293,8 +293,8 @@ def test_a_person_closes_a_finding(process: Process) -> None:
     process.take(finding("closed", rule="head_mismatch"))
     assert process.take(finding("closed", rule="head_mismatch")) == 0
     assert process.drain("hook") == ["closed g-1"]
-    assert read_status(process.path, START)["open"] == []
-    with closing(connect(process.path, read_only=True)) as database:
+    assert outbox_status(process.path, START)["open"] == []
+    with closing(connect_outbox(process.path, read_only=True)) as database:
         assert [row[0] for row in database.execute("SELECT ending FROM findings")] == ["closed"]
     process.take(finding("opened", rule="head_mismatch", telling=1))
     assert process.drain("hook") == ["opened g-1"], "a new finding is sent again"
@@ -307,7 +307,7 @@ def test_an_acknowledged_finding_stays_open_and_each_channel_gets_one_message(pr
     assert process.texts("oncall") == ["opened g-1"]
     assert process.texts("oncall") == ["acknowledged g-1"]
     assert process.drain("hook") == ["opened g-1", "acknowledged g-1"]
-    (shown,) = read_status(process.path, START)["open"]
+    (shown,) = outbox_status(process.path, START)["open"]
     assert (shown["acknowledged_by"], shown["acknowledged_at"].timestamp()) == ("carol", START)
     posts = []
     for _ in range(3):
@@ -331,13 +331,13 @@ def test_every_exchange_is_on_record(process: Process) -> None:
     (sent,) = process.send("hook", SendResult.retry)
     process.now += 10
     process.send("hook")
-    with closing(connect(process.path, read_only=True)) as database:
+    with closing(connect_outbox(process.path, read_only=True)) as database:
         rows = [tuple(row) for row in database.execute("SELECT channel, result, messages FROM deliveries")]
     assert rows == [
         ("hook", "retry", json.dumps([sent.message_id])),
         ("hook", "delivered", json.dumps([sent.message_id])),
     ]
-    (failure,) = read_status(process.path, process.now)["failures"]
+    (failure,) = outbox_status(process.path, process.now)["failures"]
     assert (failure["channel"], failure["detail"], failure["messages"]) == ("hook", "said so", [sent.message_id])
 
 
@@ -349,7 +349,7 @@ def test_settled_findings_are_pruned_and_a_replay_does_not_send_them(process: Pr
     process.drain("oncall")
     for out in process.out.values():
         out.prune(process.now + 1)
-    with closing(connect(process.path, read_only=True)) as database:
+    with closing(connect_outbox(process.path, read_only=True)) as database:
         left = [row[0] for row in database.execute("SELECT identity FROM findings")]
         assert database.execute("SELECT count(*) FROM deliveries").fetchone()[0] == 0
     assert [json.loads(one)[1] for one in left] == ["g-2"]
@@ -443,10 +443,10 @@ def test_equal_keys_of_two_tenants_and_two_sources_are_separate_alerts(process: 
     assert process.take(*opened) == 4
     assert len(process.send("oncall")) == 4
     process.take(scoped(finding("resolved"), **scopes[2]))
-    open_now = read_status(process.path, process.now)["open"]
+    open_now = outbox_status(process.path, process.now)["open"]
     assert [one["tenant"] for one in open_now] == ["a", "b", "b"]
     process.take(scoped(finding("resolved", telling=1), **(scopes[3] | {"grant_source_instance": "new"})))
-    assert len(read_status(process.path, process.now)["open"]) == 3, "the grant of a third source"
+    assert len(outbox_status(process.path, process.now)["open"]) == 3, "the grant of a third source"
 
 
 @pytest.mark.parametrize("known_at", ["opened", "resolved"])
@@ -458,7 +458,7 @@ def test_an_end_is_matched_although_only_one_of_the_events_names_the_grant_sourc
     for change in ("opened", "resolved"):
         one = finding(change)  # type: ignore[arg-type]
         process.take(scoped(one, **vault) if change == known_at else one)
-    assert read_status(process.path, process.now)["open"] == []
+    assert outbox_status(process.path, process.now)["open"] == []
     assert process.drain("hook") == ["opened g-1", "resolved g-1"]
 
 

@@ -16,7 +16,7 @@ from grantledger.sinks.alerts.channel import NamedChannel
 from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
 from grantledger.sinks.alerts.finding import FindingEvent
-from grantledger.sinks.alerts.status import read_status
+from grantledger.sinks.alerts.status import outbox_status
 from support.alerting import finding
 
 from .test_alert_outbox import START, Process, Texts
@@ -73,7 +73,7 @@ def test_thousands_of_overdue_grants_are_one_page_that_says_so(process: Process,
     command = "grantledger findings list --rule overdue --source teleport/root.example.com --limit 100000"
     assert data["next_command"] == command
     assert command in data["description"] and "person" not in data
-    assert len(read_status(process.path, process.now)["open"]) == count + 1, "each of them is on record"
+    assert len(outbox_status(process.path, process.now)["open"]) == count + 1, "each of them is on record"
 
 
 def test_a_storm_ends_with_the_last_of_its_findings(process: Process) -> None:
@@ -96,7 +96,7 @@ def test_a_storm_ends_with_the_last_of_its_findings(process: Process) -> None:
     process.take(overdue(29, "resolved"))
     assert [one["type"] for one in drained(process, "hook")] == ["finding.resolved"]
     assert {json.dumps(one["labels"]) for one in drained(process, "oncall")} == {json.dumps(alert["labels"])}
-    assert read_status(process.path, process.now)["open"] == []
+    assert outbox_status(process.path, process.now)["open"] == []
     process.take(overdue(31))
     assert [one["data"]["key"] for one in drained(process, "hook")] == ["g-31"], "nothing stands for it any more"
     process.take(*(overdue(number) for number in range(40, 70)))
@@ -129,10 +129,10 @@ def test_invented_tools_are_few_pages(process: Process, at_once: int) -> None:
     process.now += 31
     found = [one["data"]["key"] for one in drained(process, "hook")]
     assert sorted(found) == sorted([*(f"g-{number}" for number in range(40)), "*/*"])
-    [page] = [one for one in read_status(process.path, process.now)["open"] if one["key"] == "*/*"]
+    [page] = [one for one in outbox_status(process.path, process.now)["open"] if one["key"] == "*/*"]
     assert page["rule"] == "overdue"
     process.take(*(overdue(number, "resolved", grant_source_system=f"invented-{number:03}") for number in range(300)))
-    assert read_status(process.path, process.now)["open"] == []
+    assert outbox_status(process.path, process.now)["open"] == []
 
 
 def test_what_ended_in_the_backlog_makes_no_storm(process: Process) -> None:

@@ -13,12 +13,12 @@ import pytest
 from grantledger.base.toml import load_toml
 from grantledger.sinks.alerts.channel_builder import build_channels
 from grantledger.sinks.alerts.config import AlertConfig
-from grantledger.sinks.alerts.database import connect, prepare
+from grantledger.sinks.alerts.database import connect_outbox, prepare
 from grantledger.sinks.alerts.delivery import Worker
 from grantledger.sinks.alerts.finding import FindingEvent, message_id
 from grantledger.sinks.alerts.outbox import Outbox, OutboxPosition
 from grantledger.sinks.alerts.page import description
-from grantledger.sinks.alerts.status import read_status
+from grantledger.sinks.alerts.status import outbox_status
 from support.alerting import finding, webhook_toml
 from support.receiver import PATH, SECRET, Receiver, receiving, status
 from support.waiting import wait_for
@@ -49,11 +49,11 @@ class Channel:
         self.worker.wake()
 
     def states(self) -> list[str]:
-        with closing(connect(self.path, read_only=True)) as database:
+        with closing(connect_outbox(self.path, read_only=True)) as database:
             return [row[0] for row in database.execute("SELECT state FROM messages ORDER BY number")]
 
     def results(self) -> list[tuple[str, int | None]]:
-        with closing(connect(self.path, read_only=True)) as database:
+        with closing(connect_outbox(self.path, read_only=True)) as database:
             return [tuple(row) for row in database.execute("SELECT result, status FROM deliveries ORDER BY number")]
 
     def wait(self, *states: str) -> None:
@@ -115,7 +115,7 @@ def test_failures_are_tried_again_under_the_same_id_with_the_same_body(tmp_path:
         channel.wait("done")
         assert channel.results() == [("retry", 500), ("retry", 503), ("retry", None), ("delivered", 200)]
     assert len(set(receiver.ids())) == 1 and len({request.body for request in receiver.requests}) == 1
-    (failure, *_) = read_status(channel.path, time.time())["failures"]
+    (failure, *_) = outbox_status(channel.path, time.time())["failures"]
     assert failure["detail"].startswith("no answer")
 
 
@@ -145,12 +145,12 @@ def test_410_disables_and_enabling_delivers_the_backlog(tmp_path: Path, receiver
     receiver.answer(410, 200)
     with delivering(tmp_path, receiver.url) as channel:
         channel.take(finding("opened", "g-1"), finding("opened", "g-2"))
-        wait_for(lambda: read_status(channel.path, 0.0)["channels"][0]["state"] == "disabled", "it is disabled")
+        wait_for(lambda: outbox_status(channel.path, 0.0)["channels"][0]["state"] == "disabled", "it is disabled")
         channel.take(finding("opened", "g-3"))
         # A stop lets the worker finish what it is at: after it, nothing more can have been under way.
     assert [key for _, key in receiver.findings()] == ["g-1"]
     with delivering(tmp_path, receiver.url) as channel:
-        assert read_status(channel.path, 0.0)["channels"][0]["disabled_why"] == "answered 410"
+        assert outbox_status(channel.path, 0.0)["channels"][0]["disabled_why"] == "answered 410"
         assert channel.outbox.enable("hook", time.time())
         channel.wait("done", "done", "done")
     assert [key for _, key in receiver.findings()] == ["g-1", "g-1", "g-2", "g-3"]
@@ -163,7 +163,7 @@ def test_a_rejected_message_is_given_up_in_time_and_blocks_no_other(tmp_path: Pa
         channel.take(finding("opened", "g-1"), finding("opened", "g-2"), finding("resolved", "g-1"))
         wait_for(lambda: channel.states()[:2] == ["given_up", "done"], "one is given up", limit=10, pause=0.02)
         channel.wait("given_up", "done", "given_up")
-        state = read_status(channel.path, time.time())
+        state = outbox_status(channel.path, time.time())
         assert state["channels"][0]["given_up"] == 2
     assert receiver.findings()[1] == ("finding.opened", "g-2"), "the other one went while it was tried"
     assert receiver.findings().count(("finding.opened", "g-1")) >= 2
@@ -176,7 +176,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path, receiver: Receiver) -> None:
             channel.take(finding("opened"))
             channel.wait("given_up")
             assert channel.results() == [("rejected", 307)]
-            (failure,) = read_status(channel.path, 0.0)["failures"]
+            (failure,) = outbox_status(channel.path, 0.0)["failures"]
             assert "a redirect, which is not followed" in failure["detail"]
         assert elsewhere.requests == []
 
@@ -186,7 +186,7 @@ def test_errors_show_neither_secret_nor_address(tmp_path: Path, receiver: Receiv
     with delivering(tmp_path, receiver.url) as channel:
         channel.take(finding("opened"))
         wait_for(lambda: len(channel.results()) == 2, "two tries")
-        shown = str(read_status(channel.path, time.time()))
+        shown = str(outbox_status(channel.path, time.time()))
     for word in (SECRET, SECRET.removeprefix("whsec_"), "team=access"):
         assert word not in shown
         assert word.encode() not in channel.path.read_bytes()

@@ -10,7 +10,7 @@ import pytest
 from grantledger.runtime import landlock, status, store_sandbox
 from grantledger.runtime.landlock import FileAccess, PortAccess
 from grantledger.runtime.settings import Settings
-from grantledger.runtime.store_sandbox import file_rules, kept_environment, without, without_key_files
+from grantledger.runtime.store_sandbox import file_rules, kept_environment, rules_without, without_key_files
 from grantledger.runtime.store_start import _in_memory, _plain
 
 
@@ -39,7 +39,7 @@ def test_a_folder_above_a_secret_is_opened_around_it(tmp_path: Path) -> None:
     (tmp_path / "app" / "module.py").touch()
     (tmp_path / "app" / "link").symlink_to(tmp_path / "app" / "data")
     secret = [tmp_path / "app" / "data", tmp_path / "app" / "settings.toml"]
-    rules = dict(without([tmp_path / "lib", tmp_path / "app", tmp_path / "app" / "data", Path("/")], secret))
+    rules = dict(rules_without([tmp_path / "lib", tmp_path / "app", tmp_path / "app" / "data", Path("/")], secret))
     assert rules == {
         tmp_path / "lib": FileAccess.EXECUTE | landlock.READ,
         tmp_path / "app": FileAccess.READ_DIR,
