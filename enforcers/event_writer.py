@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from ..kafka.errors import KafkaUnavailableError, unavailable
 from ..kafka.offsets import end_offset, wait_without_open_transaction
-from ..kafka.publisher import Publisher, Record
+from ..kafka.publisher import Publisher
 from ..kafka.records import read_range
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.transactional_writer import TransactionalWriter, TransactionHangsError
@@ -119,13 +119,13 @@ class TransactionalEventWriter:
 
 def answering(logs: SealedLogs) -> Callable[[Event], None]:
     """Return a function that records the answers of a dry run, as long as the brokers let it. It fences no enforcer."""
-    publisher, encoder, refused = Publisher(logs.cluster, logs.signer), EventEncoder(), list[str]()
+    publisher, refused = Publisher(logs.cluster, logs.signer), list[str]()
 
     def answer(event: Event) -> None:
         if refused:
             return
         try:
-            publisher.publish([Record(event.topic, encoder.encode(event), event.key)])
+            publisher.publish_events([event])
         except KafkaUnavailableError as error:
             refused.append(str(error))
             log.warning("dry_run_not_recorded", reason=str(error))

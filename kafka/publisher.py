@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, Message, Producer
 
 from ..ledger.source_signature import SourceSigner
+from ..schemas.codec import EventEncoder
+from ..schemas.event import Event
 from .client_log import CLIENT_LOG
 from .cluster import Cluster
 from .errors import PATIENCE, KafkaUnavailableError
@@ -41,6 +43,11 @@ class Publisher:
     def __init__(self, cluster: Cluster, signer: SourceSigner | None = None) -> None:
         self._cluster, self._signer = cluster, signer
         self._producer = Producer({**cluster.options, "enable.idempotence": True, "acks": "all"}, logger=CLIENT_LOG)
+
+    def publish_events(self, events: Iterable[Event], timeout: float = PATIENCE) -> None:
+        """Publish events to their topics; wait and raise like :meth:`publish`."""
+        encoder = EventEncoder()
+        self.publish([Record(one.topic, encoder.encode(one), one.key) for one in events], timeout)
 
     def publish(self, records: Iterable[Record], timeout: float = PATIENCE) -> int:
         """Send records and wait until the brokers have acknowledged all of them; return their number.

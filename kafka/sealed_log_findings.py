@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 import structlog
 
 from ..ledger.source_signature import SourceSigner
-from ..schemas.codec import EventEncoder
 from ..schemas.event import Event, EventSource, Subject
 from ..schemas.finding_event import finding_event
 from ..schemas.own_sources import READER
 from .cluster import Cluster
 from .errors import KafkaUnavailableError
-from .publisher import Publisher, Record
+from .publisher import Publisher
 from .sealed_log import SealedLogProblem
 
 log = structlog.get_logger("grantledger.kafka")
@@ -52,8 +51,6 @@ class ProblemPublisher:
         place = {"topic": problem.topic, "partition": problem.partition, "offset": problem.offset}
         log.error(problem.rule, **place, reason=problem.reason)
         try:
-            Publisher(self._cluster, self._signer).publish(
-                [Record(event.topic, EventEncoder().encode(event), event.key)]
-            )
+            Publisher(self._cluster, self._signer).publish_events([event])
         except KafkaUnavailableError as error:
             log.error("finding_not_published", rule=problem.rule, offset=problem.offset, reason=str(error))

@@ -15,9 +15,8 @@ from ..console.person_statement import executed_event
 from ..console.query_spool import QuerySpool, QuerySpoolError
 from ..kafka.cluster import Cluster
 from ..kafka.errors import KafkaUnavailableError
-from ..kafka.publisher import Publisher, Record
+from ..kafka.publisher import Publisher
 from ..ledger.source_signature import SourceSigner
-from ..schemas.codec import EventEncoder
 
 log = structlog.get_logger("grantledger.query_log")
 
@@ -37,7 +36,6 @@ class QueryPublisher:
 
     def __init__(self, spool: QuerySpool, cluster: Cluster, deployment: str, signer: SourceSigner) -> None:
         self._spool, self._cluster, self._deployment, self._signer = spool, cluster, deployment, signer
-        self._encoder = EventEncoder()
         self._publisher: Publisher | None = None
         self._stopping = threading.Event()
 
@@ -79,8 +77,7 @@ class QueryPublisher:
         events = [executed_event(self._deployment, statement) for statement in statements]
         if self._publisher is None:
             self._publisher = Publisher(self._cluster, self._signer)
-        records = [Record(event.topic, self._encoder.encode(event), event.key) for event in events]
-        self._publisher.publish(records, PUBLISH_SECONDS)
+        self._publisher.publish_events(events, PUBLISH_SECONDS)
         self._spool.remove(statements)
         return len(statements)
 

@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..base.times import EPOCH
-from ..kafka.publisher import Publisher, Record
+from ..kafka.publisher import Publisher
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.source_keys_reader import SourceKeysReader
 from ..ledger.keys import LocalSigner, LogKeys
 from ..ledger.source_keys import SourceKeys, registration_key
 from ..ledger.source_signature import SourceSigner, key_id_of
-from ..schemas.codec import EventEncoder
 from ..schemas.event import Actor, Event, EventSource, RegisteredSource, SourceKey, Subject
 from ..schemas.own_sources import OPERATOR, OWN_SOURCES
 from .keys import PrivateKeyFile, load_public_key, read_passphrase
@@ -110,8 +109,7 @@ def registration(deployment: str, stated: RegisteredSource, *, person: str, reas
 
 def publish_as_operator(settings: Settings, events: Iterable[Event]) -> None:
     """Publish events that people cause, signed by the operator, in this order."""
-    encoder = EventEncoder()
-    operator_publisher(settings).publish(Record(one.topic, encoder.encode(one), one.key) for one in events)
+    operator_publisher(settings).publish_events(events)
 
 
 def operator_publisher(settings: Settings) -> Publisher:

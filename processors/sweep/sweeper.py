@@ -15,11 +15,10 @@ from prometheus_client import Counter, Gauge
 from ...base.errors import DependencyError
 from ...kafka.identity import all_partitions
 from ...kafka.offsets import Partition, end_offsets
-from ...kafka.publisher import Publisher, Record
+from ...kafka.publisher import Publisher
 from ...kafka.records import is_empty
 from ...kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ...ledger.batch import Head
-from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ..access import SECOND
 from ..policy import PolicyLookup, WatchPolicy
@@ -197,8 +196,7 @@ class Sweeper:
     def _publish(self, found: list[Event]) -> None:
         if not found:
             return
-        encoder, publisher = EventEncoder(), Publisher(self._logs.cluster, self._logs.signer)
-        publisher.publish(Record(event.topic, encoder.encode(event), event.key) for event in found)
+        Publisher(self._logs.cluster, self._logs.signer).publish_events(found)
         for event in found:
             rule = event.finding.rule if event.finding is not None else ""
             log.warning("published", rule=rule, change=event.event_type, key=event.key)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grantledger.kafka.cluster import Cluster
-from grantledger.kafka.publisher import Publisher, Record
+from grantledger.kafka.publisher import Publisher
 from grantledger.kafka.topics import TopicError, create_topics
 from grantledger.ledger.entry import origin_of
 from grantledger.ledger.keys import LocalSigner
@@ -25,7 +25,6 @@ from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings, load_settings
 from grantledger.runtime.source_keys import own_key_file, own_signer, register_own_sources
 from grantledger.runtime.watches import watch_children
-from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
 from grantledger.schemas.own_sources import OWN_SOURCES
 from grantledger.schemas.topics import topic_specs
@@ -142,7 +141,7 @@ class Pipeline:
         for given in events:
             event = replace(given, source=replace(given.source, instance=self.deployment))
             signer = own_signer(self.settings(), event.source.system)
-            Publisher(self.cluster, signer).publish([Record(event.topic, EventEncoder().encode(event), event.key)])
+            Publisher(self.cluster, signer).publish_events([event])
 
     def start(self, *names: str) -> None:
         """Start processes by name; without names, seal, store and anchor."""

@@ -13,7 +13,7 @@ from grantledger.console.person_statement import Completion, PersonStatement
 from grantledger.console.query_spool import QuerySpool
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.errors import KafkaUnavailableError
-from grantledger.kafka.publisher import Record, signature_headers
+from grantledger.kafka.publisher import Publisher, Record, signature_headers
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_signature import SourceSigner
 from grantledger.runtime import query_publisher
@@ -27,7 +27,7 @@ DEPLOYMENT = "test.example"
 SIGNER = SourceSigner(DEPLOYMENT, LocalSigner.generate())
 
 
-class Brokers:
+class Brokers(Publisher):
     """Take records while they are up; a lost acknowledgement is an error after they have taken them."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Brokers:
         self.producers += 1
         return self
 
-    def publish(self, records: Iterable[Record], timeout: float) -> int:
+    def publish(self, records: Iterable[Record], timeout: float = 0.0) -> int:
         assert timeout <= 10
         records = list(records)
         if self.up:
