@@ -124,11 +124,10 @@ class GatewayServer:
             )
         )
 
-        async def serve() -> None:
-            self._delivery.start(asyncio.get_running_loop())
-            await server.serve(sockets=[self._listener])
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="gateway-http", daemon=True)
+        self._delivery.start()
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [self._listener]}, name="gateway-http", daemon=True
+        )
         thread.start()
         log.info("listening", url=self.url, sources=len(self._config.source))
         while not self._stop.wait(0.5) and thread.is_alive():

@@ -26,7 +26,7 @@ hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW
 LONGEST = (
     "test_epochs_opened", "test_grants_command", "test_store_faults", "test_up", "test_access_views", "test_enforce",
     "test_broker_restarts", "test_resume_stops", "test_watch", "test_on_time", "test_broker", "test_tamper_command",
-    "test_kills", "test_watch_standby", "test_states", "test_commands", "test_command_processes",
+    "test_kills", "test_gateway_kills", "test_watch_standby", "test_states", "test_commands", "test_command_processes",
     "test_tamper_definitions", "test_tamper_columns", "test_store_sandbox", "test_two_of_a_kind", "test_sweep",
     "test_questions", "test_watch_clocks", "test_endpoint_limits", "test_lifecycle_shards", "test_enforce_kills",
     "test_endpoint_availability", "test_hostile_rows", "test_nothing_there", "test_erasure", "test_tamper_rows",

@@ -75,6 +75,7 @@ class Gateway:
         app.add_api_route("/livez", self.livez, methods=["GET"], response_model=None, **openapi.LIVEZ)
         app.add_api_route("/readyz", self.readyz, methods=["GET"], response_model=None, **openapi.READYZ)
         app.add_exception_handler(HTTPException, _http_problem)
+        openapi.complete(app.openapi())
         return app
 
     async def livez(self) -> Response:

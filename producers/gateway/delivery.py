@@ -24,7 +24,7 @@ from ..kafka_record import KafkaRecord
 from . import metrics
 from .problems import ProblemError
 from .spool import SpoolConnection, SpoolError, SpoolFile
-from .spool_writer import SpoolWriter
+from .spool_writer import SpoolWriter, set_results
 
 SPOOL_AFTER_SECONDS: Final = 2.0
 MOST_EVENTS: Final = 50_000
@@ -33,6 +33,7 @@ MOST_BYTES: Final = 32 * 1024 * 1024
 AGAIN_SECONDS: Final = 5.0
 """Until a record that Kafka has refused is sent again."""
 RETRY_AFTER_SECONDS: Final = 10.0
+JOIN_SECONDS: Final = 1.0
 _POLL_SECONDS = 0.05
 _FORWARDED = 500
 """Records that are read from the spool at once."""
@@ -102,14 +103,12 @@ class Delivery:
         self._kafka_answers = False
         self._kafka_problem = "it has not answered since the start"
         self._done: list[_Batch] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = SpoolWriter(with_state, self._unqueued, spooled_bytes, most_spool_bytes, self._removed)
         self._kafka = threading.Thread(target=self._run, name="gateway-kafka", daemon=True)
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin. ``loop``: the one in which ``deliver`` is called."""
-        self._loop = loop
-        self._writer.start(loop)
+    def start(self) -> None:
+        """Begin."""
+        self._writer.start()
         self._kafka.start()
 
     async def deliver(self, records: Sequence[KafkaRecord]) -> str:
@@ -166,7 +165,7 @@ class Delivery:
         """Wait for acknowledgements, and end the threads. What is on the spool stays there."""
         self._producer.flush(seconds)
         self._stopping.set()
-        self._kafka.join()
+        self._kafka.join(JOIN_SECONDS)  # it may wait for Kafka to answer for the first time
         self._writer.close()
         self._spool.close()
 
@@ -270,7 +269,7 @@ class Delivery:
         reader = self._spool.connect()
         try:
             while not self._stopping.is_set():
-                if not self._kafka_answers and not self._answers():
+                if not self._kafka_answers and (not self._answers() or self._stopping.is_set()):
                     continue
                 self._producer.poll(_POLL_SECONDS)
                 self._settle()
@@ -301,8 +300,7 @@ class Delivery:
             done, self._done = self._done, []
             metrics.WAITING_EVENTS.set(self._events)
             metrics.WAITING_BYTES.set(self._bytes)
-        if done and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_resolve, done)
+        set_results([batch.future for batch in done])
 
     def _forward(self, reader: SpoolConnection) -> None:
         """Send the next records of the spool."""
@@ -323,9 +321,3 @@ class Delivery:
                     self._events, self._bytes = self._events + 1, self._bytes + item.size
         for item in items:
             self._produce(item)
-
-
-def _resolve(batches: Sequence[_Batch]) -> None:
-    for batch in batches:
-        if not batch.future.done():
-            batch.future.set_result(None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...schemas.event import ACCESS_TYPES
+from ..adapters import ADAPTERS
 from .own_events import BATCH, LINES, STRUCTURED
 from .problems import MEDIA_TYPE
 
@@ -37,11 +39,61 @@ _REFUSED = {
     },
 }
 _STORED = {"type": "string", "enum": ["kafka", "spool"]}
+_TEXT = {"type": "string"}
+_TIME = {"type": "string", "format": "date-time"}
+_PERSON = {
+    "oneOf": [_TEXT, {"type": "object", "required": ["id"], "properties": {"id": _TEXT, "kind": _TEXT}}],
+}
 _EVENT = {
     "type": "object",
-    "description": "An event, as `grantledger emit --stdin` takes it.",
+    "description": "An event, as `grantledger emit --stdin` takes it. The credential decides source.system, "
+    "source.instance and tenant. Give source.native_id, your own id of the event, so that it counts once if you send "
+    "it again.",
     "required": ["event_type", "subject"],
-    "properties": {"event_type": {"type": "string"}},
+    "properties": {
+        "event_type": {"type": "string", "enum": list(ACCESS_TYPES)},
+        "subject": _PERSON,
+        "actor": _PERSON,
+        "occurred_at": _TIME,
+        "resource": {
+            "type": "object",
+            "required": ["kind", "id"],
+            "properties": {"kind": _TEXT, "id": _TEXT, "environment": _TEXT},
+        },
+        "action": {
+            "type": "object",
+            "properties": {"command": _TEXT, "query": _TEXT, "args": {"type": "array", "items": _TEXT}},
+        },
+        "source": {"type": "object", "properties": {"native_id": _TEXT}},
+        "starts_at": _TIME,
+        "expires_at": _TIME,
+        "requested_seconds": {"type": "integer"},
+        **dict.fromkeys(
+            ("entitlement", "grant_id", "request_id", "session_id", "reason", "ticket", "error", "outcome",
+             "removal_evidence", "client_ip"),
+            _TEXT,
+        ),
+    },
+}  # fmt: skip
+_CLOUD_EVENT = {
+    "type": "object",
+    "description": "CloudEvents 1.0, JSON format, with an event as its data.",
+    "required": ["specversion", "id", "source", "type", "data"],
+    "properties": {
+        "specversion": {"type": "string", "enum": ["1.0"]},
+        "id": _TEXT,
+        "source": _TEXT,
+        "type": _TEXT,
+        "time": _TIME,
+        "data": _EVENT,
+    },
+}
+_ANY_VALUE = {
+    "type": "object",
+    "properties": {
+        "stringValue": _TEXT,
+        "kvlistValue": {"type": "object", "properties": {"values": {"type": "array", "items": {"type": "object"}}}},
+    },
 }
 _EVENTS_ANSWER = {
     "type": "object",
@@ -91,6 +143,10 @@ def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+def _listed(**members: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "object", "properties": members}}
+
+
 EVENTS: dict[str, Any] = {
     "summary": "Send our own events.",
     "responses": {
@@ -105,8 +161,8 @@ EVENTS: dict[str, Any] = {
             "content": {
                 "application/json": {"schema": {"oneOf": [_EVENT, {"type": "array", "items": _EVENT}]}},
                 **{one: {"schema": {"type": "string"}} for one in LINES},
-                STRUCTURED: {"schema": {"type": "object"}},
-                BATCH: {"schema": {"type": "array", "items": {"type": "object"}}},
+                STRUCTURED: {"schema": _CLOUD_EVENT},
+                BATCH: {"schema": {"type": "array", "items": _CLOUD_EVENT}},
             },
         },
     },
@@ -150,7 +206,7 @@ LOGS: dict[str, Any] = {
                 "application/json": {
                     "schema": {
                         "type": "object",
-                        "properties": {"resourceLogs": {"type": "array", "items": {"type": "object"}}},
+                        "properties": {"resourceLogs": _listed(scopeLogs=_listed(logRecords=_listed(body=_ANY_VALUE)))},
                     }
                 },
                 "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
@@ -173,3 +229,12 @@ SECURITY_SCHEMES: dict[str, Any] = {
     "token": {"type": "http", "scheme": "bearer"},
     "basic": {"type": "http", "scheme": "basic"},
 }
+
+
+def complete(document: dict[str, Any]) -> None:
+    """Add to the document what the routes cannot say: the tools, and the credentials."""
+    [tool] = document["paths"]["/ingest/{tool}"]["post"]["parameters"]
+    tool["schema"]["enum"] = sorted(ADAPTERS)
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = SECURITY_SCHEMES
+    components.pop("schemas", None)  # of errors that this program answers in another form

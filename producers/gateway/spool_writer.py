@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -44,13 +45,11 @@ class SpoolWriter:
         self._removals: list[int] = []
         self._problem = ""
         self._stopping = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="gateway-spool", daemon=True)
         self._measure()
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin. ``loop``: the one in which ``write`` is called."""
-        self._loop = loop
+    def start(self) -> None:
+        """Begin."""
         self._thread.start()
 
     async def write(self, numbered: Numbered) -> None:
@@ -119,7 +118,7 @@ class SpoolWriter:
                 self._problem = ""
                 self._measure()
             self._on_removed(removals)
-            self._call([written for _, written in writes], _set)
+            set_results([written for _, written in writes])
 
     def _fail(
         self,
@@ -133,27 +132,27 @@ class SpoolWriter:
             self._problem = str(error)
             # What is not removed now is sent again after a restart, with the same event ids.
             self._removals = [] if stopping else removals + self._removals
-        self._call([written for _, written in writes], lambda written: _set(written, error))
+        set_results([written for _, written in writes], error)
         with self._changed:
             self._changed.wait_for(lambda: self._writes or self._stopping, _AGAIN_SECONDS)
-
-    def _call(self, futures: list[asyncio.Future[None]], resolve: Callable[[asyncio.Future[None]], None]) -> None:
-        if futures and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_each, futures, resolve)
 
     def _measure(self) -> None:
         metrics.SPOOL_EVENTS.set(self._records)
         metrics.SPOOL_BYTES.set(self._bytes)
 
 
-def _set(future: asyncio.Future[None], error: SpoolError | None = None) -> None:
-    if not future.done():
-        if error is None:
-            future.set_result(None)
-        else:
-            future.set_exception(error)
+def set_results(futures: Sequence[asyncio.Future[None]], error: Exception | None = None) -> None:
+    """Complete futures from another thread, with one wake-up of their event loop."""
+    if futures:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            futures[0].get_loop().call_soon_threadsafe(_complete, futures, error)
 
 
-def _each(futures: list[asyncio.Future[None]], resolve: Callable[[asyncio.Future[None]], None]) -> None:
+def _complete(futures: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
     for one in futures:
-        resolve(one)
+        if one.done():
+            continue
+        if error is None:
+            one.set_result(None)
+        else:
+            one.set_exception(error)

@@ -155,7 +155,7 @@ class GatewayInProcess:
         self._client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
 
     def __enter__(self) -> GatewayInProcess:
-        self.delivery.start(self._runner.get_loop())
+        self.delivery.start()
         self.wait_for_kafka()
         return self
 

@@ -1,0 +1,155 @@
+"""The gateway's server: TLS, client certificates, and Kafka away since the start."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from grantledger.base.toml import ConfigError
+from grantledger.producers.gateway.config import GatewayConfig
+from grantledger.producers.gateway.credentials import token_digest
+from grantledger.runtime.gateway import GatewayServer
+from grantledger.runtime.settings import Settings, SettingsError
+
+EVENT = {"event_type": "session.started", "subject": "alice", "session_id": "s"}
+Issued = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+def issue(folder: Path, name: str, issuer: Issued | None = None, san: x509.GeneralName | None = None) -> Issued:
+    """Issue a certificate, and write it with its key to ``name.pem``."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    )
+    if san is not None:
+        builder = builder.add_extension(x509.SubjectAlternativeName([san]), critical=False)
+    made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
+    text = made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / f"{name}.pem").write_bytes(text)
+    return made, key
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("tls")
+
+
+def settings(folder: Path) -> Settings:
+    with socket.socket() as unused:  # nobody listens there any more
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    return Settings(data_dir=folder, deployment="test.example", kafka_bootstrap_servers=f"127.0.0.1:{port}")
+
+
+def config(folder: Path, **changed: object) -> GatewayConfig:
+    source = {"name": "bot", "system": "deploy-bot", "instance": "eu-1"}
+    given = {
+        "listen": "127.0.0.1:0",
+        "tls_certificate": folder / "server.pem",
+        "tls_key": folder / "server.pem",
+        "client_ca": folder / "ca.pem",
+        "source": [source, {**source, "name": "portal", "tenant": "portal", "certificate_names": ["portal.example"]}],
+        "token": [{"source": "bot", "sha256": token_digest("glt_bot")}],
+    }
+    return GatewayConfig.model_validate({**given, **changed})
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[GatewayServer]:
+    ca = issue(folder, "ca")
+    issue(folder, "server", ca, x509.IPAddress(ip_address("127.0.0.1")))
+    issue(folder, "portal", ca, x509.DNSName("portal.example"))
+    issue(folder, "unknown", ca, x509.DNSName("unknown.example"))
+    issue(folder, "stranger", issue(folder, "other-ca"), x509.DNSName("portal.example"))
+    running = GatewayServer(settings(folder), config(folder))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    yield running
+    running.stop()
+    thread.join()
+
+
+def client(server: GatewayServer, folder: Path, certificate: str = "", **arguments: object) -> httpx.Client:
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    if certificate:
+        context.load_cert_chain(folder / f"{certificate}.pem")
+    return httpx.Client(base_url=server.url, verify=context, timeout=30, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_client_certificate_decides_source_and_tenant(server: GatewayServer, folder: Path) -> None:
+    with client(server, folder, "portal") as portal:
+        assert portal.post("/v1/events", json=EVENT).json()["stored"] == "spool"
+        other = portal.post("/v1/events", json={**EVENT, "tenant": "default"})
+        assert "this credential is for 'portal'" in other.json()["errors"][0]["problem"]
+
+
+def test_a_token_is_enough_where_certificates_are_optional(server: GatewayServer, folder: Path) -> None:
+    with client(server, folder, headers={"authorization": "Bearer glt_bot"}) as bot:
+        assert bot.post("/v1/events", json=EVENT).status_code == 200
+
+
+def test_a_certificate_without_a_source_is_no_credential(server: GatewayServer, folder: Path) -> None:
+    with client(server, folder, "unknown") as unknown:
+        assert unknown.post("/v1/events", json=EVENT).status_code == 401
+
+
+def test_a_certificate_of_another_issuer_is_refused(server: GatewayServer, folder: Path) -> None:
+    with client(server, folder, "stranger") as stranger, pytest.raises(httpx.TransportError):
+        stranger.post("/v1/events", json=EVENT)
+
+
+def test_without_tls_nothing_is_answered(server: GatewayServer) -> None:
+    with pytest.raises(httpx.TransportError):
+        httpx.get(server.url.replace("https", "http") + "/livez", timeout=30)
+
+
+def test_readyz_says_that_kafka_is_away(server: GatewayServer, folder: Path) -> None:
+    with client(server, folder) as anybody:
+        text = anybody.get("/readyz").text
+    assert text.startswith("ready: Kafka is away: ")
+
+
+def test_a_second_gateway_cannot_listen_or_use_the_spool(server: GatewayServer, folder: Path) -> None:
+    port = server.url.rpartition(":")[2]
+    with pytest.raises(SettingsError, match=r"cannot listen on .* \(listen\)"):
+        GatewayServer(settings(folder), config(folder, listen=f"127.0.0.1:{port}"))
+    with pytest.raises(Exception, match="another process uses the spool"):
+        GatewayServer(settings(folder), config(folder))
+
+
+@pytest.mark.parametrize("key", ["tls_certificate", "client_ca"])
+def test_a_file_that_cannot_be_used_is_named(folder: Path, tmp_path: Path, key: str) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    with pytest.raises(ConfigError, match=key):
+        GatewayServer(settings(tmp_path), config(folder, **{key: tmp_path / "empty.pem"}))
+
+
+def test_a_secret_of_a_webhook_is_checked(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("whsec_short")
+    secret.chmod(0o600)
+    source = {"name": "a", "system": "a", "instance": "a", "webhook_secret": {"file": secret}}
+    with pytest.raises(ConfigError, match=r"source\.0\.webhook_secret: must be whsec_"):
+        GatewayServer(settings(tmp_path), config(folder, source=[source], token=[]))
