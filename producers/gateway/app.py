@@ -162,6 +162,8 @@ class Gateway:
         """Store the events of a request, count them, and return where they are."""
         name = source.config.name
         metrics.RECORDS.labels(name, "refused").inc(outcome.refused_count)
+        if outcome.refused:
+            source.note_refused(outcome.refused_count, str(outcome.refused[0]["problem"]))
         if outcome.is_refused:
             raise ProblemError(422, f"all {outcome.given} records are refused", errors=outcome.refused)
         where = await self._delivery.deliver(outcome.records)

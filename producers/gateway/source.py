@@ -6,10 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import structlog
+
 from ..adapters import ADAPTERS, Adapter, UnknownToolError, make_adapter
 from ..kafka_record import RecordSigner
 from .config import GatewaySource
 from .problems import ProblemError
+
+LOG_SECONDS = 60.0
+
+log = structlog.get_logger("grantledger.gateway")
 
 
 class Rate:
@@ -45,9 +51,17 @@ class SourceAtWork:
         self.rate = Rate(config.requests_per_second)
         self.lock = asyncio.Lock()
         """One request at a time: an adapter may remember earlier records."""
+        self._refused, self._log_at = 0, 0.0
         self.adapter: Adapter | None = None
         if config.tool is not None:
             self.adapter = make_adapter(config.tool, instance=config.instance, tenant=config.tenant)
+
+    def note_refused(self, count: int, problem: str) -> None:
+        """Log refused records, once per ``LOG_SECONDS``: a collector may not read answers."""
+        self._refused += count
+        if (now := time.monotonic()) >= self._log_at:
+            log.warning("records_refused", source=self.config.name, count=self._refused, problem=problem[:300])
+            self._refused, self._log_at = 0, now + LOG_SECONDS
 
     def adapter_of(self, tool: str | None) -> Adapter:
         """Return the adapter for the records of a tool; None: of whatever tool the source is for.

@@ -22,6 +22,7 @@ SCRIPT = FOLDER / "verify-textfile.sh"
 EXPORTING = (
     "processors.metrics", "processors.watch.metrics", "sinks.metrics", "sinks.alerts.metrics", "enforcers.metrics",
     "processors.sweep.sweeper", "console.metrics", "producers.follow.metrics",
+    "producers.gateway.metrics",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
@@ -256,3 +257,12 @@ def test_errors_of_otlp_in_protobuf_are_protobuf(gateway: GatewayInProcess) -> N
 def test_other_json_is_no_server_error(gateway: GatewayInProcess, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     assert gateway.post("/v1/logs", body, source="teleport", headers=headers).status_code in (200, 400)
+
+
+def test_refused_records_are_in_the_log_once_per_minute(tmp_path: Path) -> None:
+    """A collector may not read answers, and drops what is answered 4xx."""
+    with GatewayInProcess(tmp_path) as other, structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            other.post("/ingest/teleport", b"some text", source="teleport")
+    noted = [one for one in logs if one["event"] == "records_refused"]
+    assert [(one["source"], one["count"]) for one in noted] == [("teleport", 1)]
