@@ -25,7 +25,7 @@ from .output import Output, shortened
 from .shrinking import ELLIPSIS
 
 if TYPE_CHECKING:
-    from ..processors.policy import GrantLimits
+    from ..processors.watch_policy import GrantLimits
 
 UNKNOWN = 1
 CANDIDATES = 20

@@ -16,7 +16,7 @@ from .grants import ENDED, PAST_END, UNRESOLVED, due_of
 from .output import Output, Row, span
 
 if TYPE_CHECKING:
-    from ..processors.policy import GrantLimits
+    from ..processors.watch_policy import GrantLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,10 @@ class PastEnd:
 
 def limits_in(policy: str, row: Row) -> GrantLimits | None:
     """Return the limits of a grant by the watch policy on record; None if there is none."""
-    from ..processors.policy import PolicyLookup, WatchPolicy  # needs Arrow: most grants are in a state without it
+    from ..processors.watch_policy import (  # needs Arrow: most grants are in a state without it
+        EffectivePolicy,
+        WatchPolicy,
+    )
 
     try:
         found = WatchPolicy.model_validate_json(policy)
@@ -42,7 +45,7 @@ def limits_in(policy: str, row: Row) -> GrantLimits | None:
     names = ("tenant", "subject_id", "resource_kind", "resource_id", "entitlement")
     access = Access(*(row[name] for name in names))
     source = Source(row["source_system"], row["source_instance"])
-    return PolicyLookup(found).limits(source, access, row["resource_environment"])
+    return EffectivePolicy(found).limits(source, access, row["resource_environment"])
 
 
 def policy_end(row: Row, limits: GrantLimits | None) -> datetime | None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from ..base.text import printable
 from ..base.toml import load_toml
 from ..enforcers.enforcement_policy import EnforcementPolicy
-from ..processors.policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy, load_policy
+from ..processors.watch_policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy, load_policy
 from ..runtime.settings import Settings
 from .config_file import ConfigFile
 from .errors import fail

@@ -233,7 +233,7 @@ def _let_store_drain(store: Child, sealed: int, limit: float = 30.0) -> None:
 def _check_files(settings: Settings) -> None:
     """Report every error in the files that the processes read, before anything starts."""
     if settings.watch_policy is not None:
-        from ..processors.policy import load_policy
+        from ..processors.watch_policy import load_policy
 
         load_policy(settings.watch_policy)
     if settings.alert_config is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from ...processors.policy import load_policy
 from ...processors.sweep.sweeper import Sweeper
+from ...processors.watch_policy import load_policy
 from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings

@@ -8,7 +8,6 @@ import logging
 import signal
 
 from ...processors.access import SECOND
-from ...processors.policy import load_policy
 from ...processors.watch.app import make_app, run_app
 from ...processors.watch.clock import WatchClock
 from ...processors.watch.findings import SYSTEM, digest_of
@@ -17,6 +16,7 @@ from ...processors.watch.kafka_snapshots import KafkaSnapshots
 from ...processors.watch.manifest_signature import ManifestSignature
 from ...processors.watch.shard import Shard
 from ...processors.watch.watcher import Watcher
+from ...processors.watch_policy import load_policy
 from ...runtime.data_folder import make_folder
 from ...runtime.event_schemas import schema_catalog
 from ...runtime.memory import return_freed_memory

@@ -10,13 +10,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ...schemas import event as events
 from ...schemas.access_key import access_key
-from ...schemas.event import Event, IssuingSource, Resource, Subject
+from ...schemas.event import Event, EventSource, IssuingSource, Resource, Subject
 from ...schemas.finding_event import finding_event
 from ...schemas.own_sources import SWEEP
 from ..access import SECOND, Access, Source, shorten, to_datetime
-from ..policy import PolicyLookup, WatchPolicy
+from ..watch_policy import EffectivePolicy, WatchPolicy
 
 SYSTEM = SWEEP
 RULE = "sweep_difference"
@@ -53,7 +52,7 @@ WHERE source_system NOT IN {ending:Array(String)}
 """
 """Grants without a confirmed removal that may be overdue.
 
-``hex_names``: the bytes of the names if any of them is not UTF-8; :func:`named` decodes them like the watch does.
+``hex_names``: the bytes of the names if any of them is not UTF-8; :func:`with_texts` decodes them like the watch does.
 """
 OPEN_FINDINGS = """
 SELECT
@@ -101,19 +100,19 @@ def systems_that_expire(policy: WatchPolicy) -> list[str]:
 
 def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: int) -> StoreView:
     """Return which of the ``OPEN_GRANTS`` are overdue at a time, in microseconds since 1970."""
-    lookup = PolicyLookup(policy)
+    limits_of = EffectivePolicy(policy).limits
     overdue: Deadlines = {}
     undecided: set[str] = set()
     known: dict[str, Mapping[str, Any]] = {}
-    for row in map(named, rows):
+    for row in map(with_texts, rows):
         access = Access(row["tenant"], row["subject_id"], row["resource_kind"], row["resource_id"], row["entitlement"])
         source = Source(row["source_system"], row["source_instance"])
-        limits = lookup.limits(source, access, row["resource_environment"])
+        limits = limits_of(source, access, row["resource_environment"])
         deadline = row["deadline_us"] if row["deadline_us"] is not None else limits.longest_end(row["stretch"])
         ends_by_itself = "deadline" in limits.removal or row["removal_evidence"] in limits.removal
         if ends_by_itself or limits.overdue_after(deadline, row["given"]) >= now:
             continue
-        name = name_of(row, row["grant_id"])
+        name = grant_key_of(row, row["grant_id"])
         if row["sharing"] > 1:
             undecided.add(name)
         else:
@@ -121,7 +120,7 @@ def view_of_store(rows: Iterable[Mapping[str, Any]], policy: WatchPolicy, now: i
     return StoreView(overdue, undecided, known)
 
 
-def named(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_texts(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a row of ``OPEN_GRANTS`` with names that are valid text. ClickHouse would replace other bytes."""
     if not row.get("hex_names"):
         return row
@@ -129,7 +128,7 @@ def named(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**row, **dict(zip(NAMES, texts, strict=True))}
 
 
-def name_of(row: Mapping[str, Any], grant_id: str) -> str:
+def grant_key_of(row: Mapping[str, Any], grant_id: str) -> str:
     """Return the shortened access key of the grant in a row."""
     return shorten(access_key(row["tenant"], (row["source_system"], row["source_instance"]), grant_id))
 
@@ -177,7 +176,7 @@ def difference(
     identity = json.dumps([grant_id, deadline, at // (3600 * SECOND)])
     return finding_event(
         "finding.resolved" if resolved else "finding.opened",
-        events.EventSource(SYSTEM, deployment, identity, "finding"),
+        EventSource(SYSTEM, deployment, identity, "finding"),
         (RULE, grant_id),
         to_datetime(at),
         deadline=to_datetime(deadline),

@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from ...schemas import event as events
-from ...schemas.event import Event, Subject
+from ...schemas.event import Event, EventSource, Subject
 from ...schemas.finding_event import finding_event
 from ...schemas.finding_rules import Severity
 from ..access import OTHER_SOURCES, Source, to_datetime
@@ -28,7 +27,7 @@ WHERE rule = 'sequence_gap' AND deadline IS NOT NULL
 """
 
 
-class Change(NamedTuple):
+class SourceChange(NamedTuple):
     """A finding that opens or is resolved."""
 
     kind: Literal["opened", "resolved"]
@@ -50,7 +49,7 @@ class GapFindings:
         forgotten: Collection[tuple[Source, int]],
         now: int,
         erased_until: int = 0,
-    ) -> list[Change]:
+    ) -> list[SourceChange]:
         """Return the changes. A finding opens if its numbers were missing at the call before, and are late now.
 
         Args:
@@ -75,12 +74,12 @@ class GapFindings:
             found.setdefault(identity, []).append(one)
             if source in before and one.opens >= erased_until and identity not in self._known:
                 lasting.add(identity)
-        changes = [Change("opened", one, _evidence(found[one])) for one in found if one in lasting]
+        changes = [SourceChange("opened", one, _evidence(found[one])) for one in found if one in lasting]
         left = found.keys() | {(str(source), hour) for source, hour in forgotten}
         if forgotten:
             left |= {(str(OTHER_SOURCES), hour) for _, hour in forgotten}
         changes += [
-            Change("resolved", one, {})
+            SourceChange("resolved", one, {})
             for one, is_open in self._known.items()
             if is_open and one not in left and one[1] + HOUR <= now
         ]
@@ -88,12 +87,12 @@ class GapFindings:
         return changes
 
 
-def source_event(deployment: str, rule: str, change: Change, at: int, severity: Severity) -> Event:
+def source_event(deployment: str, rule: str, change: SourceChange, at: int, severity: Severity) -> Event:
     """Return the event about a change of a finding about a source."""
     key, since = change.identity
     return finding_event(
         "finding.opened" if change.kind == "opened" else "finding.resolved",
-        events.EventSource(SYSTEM, deployment, json.dumps([rule, key, since]), "finding"),
+        EventSource(SYSTEM, deployment, json.dumps([rule, key, since]), "finding"),
         (rule, key),
         to_datetime(at),
         severity=severity,

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from ...schemas.event import LIFECYCLE_TOPIC
 from ..access import SECOND, Source, shorten_source
-from ..policy import PolicyLookup
-from .gaps import Change, Identity
+from ..watch_policy import EffectivePolicy
+from .gaps import Identity, SourceChange
 from .numbered_events import ORIGINS, Ask
 
 RULE = "source_silent"
@@ -49,9 +49,9 @@ ORDER BY min(place)
 class Silences:
     """The sources that may fall silent, and the findings on record, each open or not."""
 
-    def __init__(self, lookup: PolicyLookup) -> None:
-        self._lookup = lookup
-        self._history = int(lookup.policy.history_after_seconds * SECOND)
+    def __init__(self, policy: EffectivePolicy) -> None:
+        self._policy = policy
+        self._history = int(policy.stated.history_after_seconds * SECOND)
         self._last: dict[Source, int] = {}
         """Append time of the latest event of each source whose silence the policy limits."""
         self._unsigned = 0
@@ -59,16 +59,18 @@ class Silences:
         """By log, the index of the first entry that was not read."""
         self._known: dict[Identity, bool] | None = None
 
-    def judge(self, ask: Ask, now: int) -> list[Change]:
+    def judge(self, ask: Ask, now: int) -> list[SourceChange]:
         """Read what was stored meanwhile, and return the changes. Everything appended before ``now`` must be stored."""
         for row in ask(ORIGINS, topics=[LIFECYCLE_TOPIC]):
             self._read(ask, row["origin"])
         if self._known is None:
             self._known = {(row["key"], row["since"]): bool(row["open"]) for row in ask(KNOWN)}
         silent = self._silent(now)
-        opened = [Change("opened", one, {"last_event": last}) for one, last in silent.items() if one not in self._known]
+        opened = [
+            SourceChange("opened", one, {"last_event": last}) for one, last in silent.items() if one not in self._known
+        ]
         over = [one for one, is_open in self._known.items() if is_open and one not in silent]
-        changes = [*opened, *(Change("resolved", one, {}) for one in over)]
+        changes = [*opened, *(SourceChange("resolved", one, {}) for one in over)]
         self._known |= {one.identity: one.kind == "opened" for one in changes}
         return changes
 
@@ -82,9 +84,9 @@ class Silences:
             self._note(row)
 
     def _note(self, row: Mapping[str, object]) -> None:
-        source = Source(*self._lookup.policy.names.of((str(row["system"]), str(row["instance"]))))
+        source = Source(*self._policy.stated.names.of((str(row["system"]), str(row["instance"]))))
         source, last = shorten_source(source), int(str(row["last"]))
-        if not last or self._lookup.source_limits(source).silent_after_seconds is None:
+        if not last or self._policy.source_limits(source).silent_after_seconds is None:
             return
         if source not in self._last and not row["signs"]:
             if self._unsigned >= MOST_SOURCES:
@@ -96,7 +98,7 @@ class Silences:
         """Return source and beginning of each silence, with the time of the last event before it."""
         found = {}
         for source, last in self._last.items():
-            longest = self._lookup.source_limits(source).silent_after_seconds
+            longest = self._policy.source_limits(source).silent_after_seconds
             if longest is not None and (since := last + int(longest * SECOND)) < now:
                 found[str(source), since] = last
         return found

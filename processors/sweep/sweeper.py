@@ -21,7 +21,7 @@ from ...kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ...ledger.batch import Head
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ..access import SECOND
-from ..policy import PolicyLookup, WatchPolicy
+from ..watch_policy import EffectivePolicy, WatchPolicy
 from . import compare, gaps, silences
 from .counters import Counters
 from .numbered_events import TOPICS, Ask, NumberedEvents, erased_until
@@ -65,12 +65,11 @@ class Sweeper:
     ) -> None:
         self._logs, self._deployment = logs, logs.deployment
         self._is_live, self._open_store = is_live, open_store
-        self._policy, self._interval = policy, interval
-        self._lookup = PolicyLookup(policy)
-        self._counters = Counters(lambda source: int(self._lookup.source_limits(source).gap_wait_seconds * SECOND))
+        self._policy, self._interval = EffectivePolicy(policy), interval
+        self._counters = Counters(lambda source: int(self._policy.source_limits(source).gap_wait_seconds * SECOND))
         self._numbered = NumberedEvents(self._counters, policy.names)
         self._gaps: gaps.GapFindings | None = None
-        self._silences = silences.Silences(self._lookup)
+        self._silences = silences.Silences(self._policy)
         self._heads: dict[Partition, Head] = {}
         """The heads of the sealed logs that have numbers, as last read."""
         self._expiring = compare.systems_that_expire(policy)
@@ -115,12 +114,12 @@ class Sweeper:
             if not self._stored(ask, sizes, compare.SHOWN):
                 return "the store lags"
             values = {"now": now, "ending": self._expiring, "endless": int(self._endless)}
-            view = compare.view_of_store(ask(compare.OPEN_GRANTS, **values), self._policy, now)
+            view = compare.view_of_store(ask(compare.OPEN_GRANTS, **values), self._policy.stated, now)
             open_findings: dict[str, compare.Deadlines] = {"overdue": {}, compare.RULE: {}}
             rows: dict[str, dict[str, Mapping[str, Any]]] = {"overdue": {}, compare.RULE: {}}
             for row in ask(compare.OPEN_FINDINGS):
                 # The key of a difference is an access key already.
-                name = row["key"] if row["rule"] == compare.RULE else compare.name_of(row, row["key"])
+                name = row["key"] if row["rule"] == compare.RULE else compare.grant_key_of(row, row["key"])
                 if not row["open"]:  # the watch does not report this end again
                     view.leave_out(name, row["deadline_us"])
                     continue
@@ -136,7 +135,7 @@ class Sweeper:
             [difference((key, deadline), now, self._named[key], by=by) for key, deadline, by in opened]
             + [difference(one, now, self._named.pop(one[0], {}), resolved=True) for one in resolved]
             + [
-                gaps.source_event(self._deployment, rule, one, now, self._lookup.severity(rule))
+                gaps.source_event(self._deployment, rule, one, now, self._policy.severity(rule))
                 for rule, changes in about_sources.items()
                 for one in changes
             ]
@@ -145,7 +144,7 @@ class Sweeper:
         log.info("swept", overdue=len(view.overdue), found=len(found), undecided=len(view.undecided), new=len(opened))
         return "done"
 
-    def _judge_sources(self, ask: Ask, inputs: Mapping[Partition, int], now: int) -> dict[str, list[gaps.Change]]:
+    def _judge_sources(self, ask: Ask, inputs: Mapping[Partition, int], now: int) -> dict[str, list[gaps.SourceChange]]:
         """Read what sources sent up to the ends of the inputs, and return how the findings change, by their rule."""
         try:
             sizes = self._sealed_sizes(inputs)

@@ -11,7 +11,7 @@ from ..access import Access, shorten, split_tenant_key, to_datetime
 from .core.commands import COMMANDS
 from .core.facts import names_someone
 from .core.grants import Grant
-from .core.judge import ABOUT_TENANT, Change, entity_of_finding
+from .core.judge import ABOUT_TENANT, FindingChange, entity_of_finding
 from .core.reports import Timed
 from .core.sessions import Request, Session
 from .core.state import AccessState
@@ -20,7 +20,7 @@ MOST_APPROVALS = 10
 """Decisions in a finding: the newest. Senders choose how many there are."""
 
 
-def fields_of(change: Change, state: AccessState) -> dict[str, Any]:
+def fields_of(change: FindingChange, state: AccessState) -> dict[str, Any]:
     """Return the fields that name the access that a change concerns."""
     key, (grant, session, request) = change.identity[1], _entities(change, state)
     if session is not None:
@@ -38,7 +38,7 @@ def fields_of(change: Change, state: AccessState) -> dict[str, Any]:
     return {"subject": Subject(key, "system")}
 
 
-def context_of(change: Change, state: AccessState) -> dict[str, Any]:
+def context_of(change: FindingChange, state: AccessState) -> dict[str, Any]:
     """Return why the access was given and who decided about it, as far as is known."""
     grant, session, request = _entities(change, state)
     if request is None and grant is not None:
@@ -51,7 +51,7 @@ def context_of(change: Change, state: AccessState) -> dict[str, Any]:
     }
 
 
-def _entities(change: Change, state: AccessState) -> tuple[Grant | None, Session | None, Request | None]:
+def _entities(change: FindingChange, state: AccessState) -> tuple[Grant | None, Session | None, Request | None]:
     """Return the grant, the session and the request that a change is about: of a session, also its grant."""
     rule, key, _ = change.identity
     entity = ("grant", key) if rule in (*COMMANDS, "self_approved") else entity_of_finding(rule, key)

@@ -12,19 +12,18 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
-from ...schemas import event as events
 from ...schemas.access_key import access_key, id_of, parse_access_key
 from ...schemas.codec import EventEncoder
-from ...schemas.event import DEFAULT_TENANT, FINDINGS_TOPIC, Actor, Event, Resource, Subject
+from ...schemas.event import DEFAULT_TENANT, FINDINGS_TOPIC, Actor, Event, EventSource, Resource, Subject
 from ...schemas.finding_event import FindingEventType, finding_event, key_issuer
 from ...schemas.instance_names import POLICY_NAME, InstanceNames
 from ...schemas.own_sources import WATCH
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
 from ..access import Source, shorten, split_tenant_key, tenant_key, to_datetime
-from ..policy import PolicyLookup, WatchPolicy
+from ..watch_policy import EffectivePolicy, WatchPolicy
 from .core.commands import COMMANDS, LOOK, REVOKE
-from .core.judge import ABOUT_ACCESS, ABOUT_TENANT, Change, Identity, entity_of_finding
+from .core.judge import ABOUT_ACCESS, ABOUT_TENANT, FindingChange, Identity, entity_of_finding
 from .core.late_records import LATE
 from .core.sources import HOUR, SKEW
 from .core.state import AccessState
@@ -35,11 +34,11 @@ SYSTEM = WATCH
 """``source.system`` of every event of the watch."""
 FAULT = "watch_fault"
 """The rule of findings about records that could not be judged."""
-Kind = Literal["opened", "resolved"]
+ChangeKind = Literal["opened", "resolved"]
 _RULES = {REVOKE: "overdue", LOOK: LATE}
 """The finding rules of commands."""
 _COMMAND_TYPES: dict[str, FindingEventType] = {REVOKE: "revoke.requested", LOOK: "lookup.requested"}
-_TYPES: dict[Kind, FindingEventType] = {"opened": "finding.opened", "resolved": "finding.resolved"}
+_TYPES: dict[ChangeKind, FindingEventType] = {"opened": "finding.opened", "resolved": "finding.resolved"}
 
 
 class Outgoing(NamedTuple):
@@ -81,11 +80,11 @@ class FindingEvents:
     """Makes the watch's events. ``deployment`` is the instance of their source."""
 
     deployment: str
-    lookup: PolicyLookup
+    policy: EffectivePolicy
     encoder: EventEncoder
     shard: Shard = ONLY_SHARD
 
-    def of_change(self, change: Change, state: AccessState, remark: Mapping[str, object]) -> list[Outgoing]:
+    def of_change(self, change: FindingChange, state: AccessState, remark: Mapping[str, object]) -> list[Outgoing]:
         """Return the records that report a change.
 
         ``remark`` adds to the evidence, such as that lag may hide the answer.
@@ -104,7 +103,7 @@ class FindingEvents:
         key = published_key(found.rule, found.key, self.shard)
         event = finding_event(
             event_type, source, (rule, key), to_datetime(change.at),
-            severity=found.severity or self.lookup.severity(rule), deadline=_due(change.identity),
+            severity=found.severity or self.policy.severity(rule), deadline=_due(change.identity),
             evidence={**found.evidence, **remark}, **about, **({} if is_command else context_of(change, state)),
         )  # fmt: skip
         topics = (COMMANDS_TOPIC, FINDINGS_TOPIC) if is_command else (FINDINGS_TOPIC,)
@@ -117,12 +116,12 @@ class FindingEvents:
             evidence |= {"first": faults[0].where, "count": len(faults)}
         return self._own("opened", identity, at, evidence)
 
-    def of_clock_jump(self, kind: Kind, at: int, seconds: float) -> Outgoing:
+    def of_clock_jump(self, kind: ChangeKind, at: int, seconds: float) -> Outgoing:
         """Return the finding that this machine's clock jumped, or that the brokers have confirmed the time since."""
         machine = tenant_key(DEFAULT_TENANT, f"{SYSTEM}/{self.deployment}")
         return self._own(kind, (SKEW, machine, at), at, {"jumped_seconds": seconds})
 
-    def _own(self, kind: Kind, identity: Identity, at: int, evidence: Mapping[str, object]) -> Outgoing:
+    def _own(self, kind: ChangeKind, identity: Identity, at: int, evidence: Mapping[str, object]) -> Outgoing:
         rule, key, _ = identity
         event = finding_event(
             _TYPES[kind], self._source(identity), (rule, published_key(rule, key, self.shard)), to_datetime(at),
@@ -131,9 +130,9 @@ class FindingEvents:
         )  # fmt: skip
         return self._outgoing(FINDINGS_TOPIC, event)
 
-    def _source(self, identity: Identity) -> events.EventSource:
+    def _source(self, identity: Identity) -> EventSource:
         native_id = json.dumps([*identity, *self.shard.mark], separators=(",", ":"), ensure_ascii=False)
-        return events.EventSource(SYSTEM, self.deployment, native_id, "finding")
+        return EventSource(SYSTEM, self.deployment, native_id, "finding")
 
     def _outgoing(self, topic: str, event: Event) -> Outgoing:
         value = self.encoder.encode(event)
@@ -143,7 +142,7 @@ class FindingEvents:
         return Outgoing(topic, event, value)
 
 
-def subject_of(change: Change) -> tuple[str, str]:
+def subject_of(change: FindingChange) -> tuple[str, str]:
     """Return the entity that a finding or command concerns."""
     rule, key, _ = change.identity
     return ("grant", key) if rule == REVOKE else entity_of_finding(rule, key) or (rule, key)
@@ -197,7 +196,7 @@ def config_event(deployment: str, policy: WatchPolicy, at: datetime) -> Event:
     return Event(
         event_type="config.changed",
         occurred_at=at,
-        source=events.EventSource(SYSTEM, deployment, f"{POLICY_NAME}:{digest_of(policy)}:{at.isoformat()}", "config"),
+        source=EventSource(SYSTEM, deployment, f"{POLICY_NAME}:{digest_of(policy)}:{at.isoformat()}", "config"),
         subject=Subject(POLICY_NAME, "system"),
         actor=Actor(SYSTEM, "system"),
         resource=Resource("config", POLICY_NAME),

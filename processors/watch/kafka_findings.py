@@ -32,7 +32,7 @@ from ...schemas.codec import EventEncoder
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from ...schemas.own_sources import OPERATOR
 from ...schemas.topics import WATCH_TOPIC, sealed
-from ..policy import WatchPolicy
+from ..watch_policy import WatchPolicy
 from .core.judge import KnownFindings
 from .findings import SYSTEM, Outgoing, config_event, identity_from, policy_digest, scoped_key
 from .shard import ONLY_SHARD, Shard

@@ -10,11 +10,11 @@ from typing import TypeVar
 import structlog
 
 from ...schemas.codec import EventEncoder
-from ..policy import PolicyLookup
+from ..watch_policy import EffectivePolicy
 from . import metrics
 from .clock import WatchClock
 from .core.commands import COMMANDS
-from .core.judge import Change, Identity
+from .core.judge import FindingChange, Identity
 from .core.state import AccessState
 from .faults import Faults
 from .findings import FindingEvents, Outgoing, WatchFault, subject_of
@@ -29,17 +29,17 @@ class Publication:
     """Publishes findings and commands. Publishing also confirms the time, because the brokers stamp the records."""
 
     def __init__(
-        self, deployment: str, shard: Shard, lookup: PolicyLookup, findings: KafkaFindings, clock: WatchClock
+        self, deployment: str, shard: Shard, policy: EffectivePolicy, findings: KafkaFindings, clock: WatchClock
     ) -> None:
         self._findings, self._clock = findings, clock
-        self._events = FindingEvents(deployment, lookup, EventEncoder(), shard)
+        self._events = FindingEvents(deployment, policy, EventEncoder(), shard)
         self.faults = Faults()
         self._unpublished: set[Identity] = set()
         """Findings that could not be published; neither are their resolutions."""
         self._thread = ThreadPoolExecutor(1, "watch-publish")
         """One thread, because transactions must not overlap."""
 
-    async def changes(self, changes: list[Change], state: AccessState, remark: Mapping[str, object]) -> None:
+    async def changes(self, changes: list[FindingChange], state: AccessState, remark: Mapping[str, object]) -> None:
         """Publish changes. ``remark`` adds to the evidence of what opens."""
         records: list[Outgoing] = []
         for change in changes:

@@ -19,7 +19,7 @@ from ...ledger.entry import split_origin
 from ...schemas.catalog import SchemaCatalog
 from ...schemas.rules import InvalidEventError
 from ..access import DAY, NEVER, SECOND
-from ..policy import WatchPolicy
+from ..watch_policy import WatchPolicy
 from . import metrics
 from .clock import WatchClock
 from .core.entities import Entity
@@ -78,7 +78,7 @@ class Watcher:
         self.gate = LagGate(lag_bound)
         # A source that is silent here may report about tenants of other shards: the sweep sees them all.
         self.judge = Judge(policy, silences=shard.count == 1)
-        self._publication = Publication(deployment, shard, self.judge.lookup, findings, clock)
+        self._publication = Publication(deployment, shard, self.judge.policy, findings, clock)
         self._faults, self._blocking = self._publication.faults, self._publication.in_thread
         self._position = LogPosition()
         self._input: SealedInput | None = None

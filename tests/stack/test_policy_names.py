@@ -8,9 +8,9 @@ from typing import Any
 
 from grantledger.processors.access import SECOND
 from grantledger.processors.naming import Environment, Installation, Person
-from grantledger.processors.policy import AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.findings import config_event
+from grantledger.processors.watch_policy import AccessLimits, AccessRule, WatchPolicy
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.event import Approval, EventSource, IssuingSource, Resource
 from support.access_store import Story, stored

@@ -18,8 +18,8 @@ import pytest
 from pytest import approx
 
 from grantledger.processors.naming import Environment, Person
-from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch.findings import config_event
+from grantledger.processors.watch_policy import WatchPolicy
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Action, Actor, Approval, Resource, Subject
 from grantledger.simulator.faults import FAULTS

@@ -9,9 +9,9 @@ from typing import Any
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.processors.access import SECOND
 from grantledger.processors.naming import Installation
-from grantledger.processors.policy import PolicyLookup, SourceLimits, WatchPolicy
-from grantledger.processors.sweep.gaps import Change
+from grantledger.processors.sweep.gaps import SourceChange
 from grantledger.processors.sweep.silences import Silences
+from grantledger.processors.watch_policy import EffectivePolicy, SourceLimits, WatchPolicy
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_access import ask_store
 from support.access_store import DEPLOYMENT, Story, fill
@@ -49,7 +49,7 @@ def test_a_source_is_silent_if_nothing_of_it_arrives_in_any_shard(tmp_path: Path
     now = int(story.now.timestamp()) * SECOND
     fill(tmp_path, story.records, sources=two_shards())
     with ask_store(Settings(data_dir=tmp_path)) as ask:
-        silences = Silences(PolicyLookup(POLICY))
+        silences = Silences(EffectivePolicy(POLICY))
         found = silences.judge(ask, now)
         assert {(one.kind, *one.identity) for one in found} == {
             ("opened", "quiet/eu-1", now - 20 * MINUTE), ("opened", "history/eu-1", now - 30 * MINUTE),
@@ -70,6 +70,6 @@ def test_the_next_event_in_any_shard_ends_a_silence_that_is_on_record(tmp_path: 
         story.find("source_silent", f"{system}/eu-1", -29, deadline=-30, system="grantledger-sweep")
     fill(tmp_path, story.records, sources=two_shards())
     with ask_store(Settings(data_dir=tmp_path)) as ask:
-        silences = Silences(PolicyLookup(POLICY))
-        assert silences.judge(ask, now) == [Change("resolved", ("back/eu-1", now - 30 * MINUTE), {})]
+        silences = Silences(EffectivePolicy(POLICY))
+        assert silences.judge(ask, now) == [SourceChange("resolved", ("back/eu-1", now - 30 * MINUTE), {})]
         assert silences.judge(ask, now) == []

@@ -13,8 +13,8 @@ from confluent_kafka import Producer
 from grantledger.kafka.options import transactional_options
 from grantledger.ledger.batch import encode
 from grantledger.ledger.entry import Genesis
-from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch.core.judge import Identity, Judge
+from grantledger.processors.watch_policy import WatchPolicy
 from grantledger.runtime.keys import load_signer
 from grantledger.runtime.settings import load_settings
 from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC

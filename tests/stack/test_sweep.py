@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from grantledger.processors.access import SECOND
-from grantledger.processors.policy import AccessRule, WatchPolicy
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch_policy import AccessRule, WatchPolicy
 from grantledger.schemas import event as events
 from grantledger.schemas.access_key import id_of
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
@@ -232,7 +232,7 @@ def test_a_finding_that_a_person_closed_is_no_difference(tmp_path: Path) -> None
         view = sweep.view_of_store(ask(sweep.OPEN_GRANTS, now=now, ending=[], endless=0), POLICIES["plain"], now)
         [row] = ask(sweep.OPEN_FINDINGS)
         assert ask("SELECT state, finding FROM grants") == [{"state": "past its end", "finding": "closed"}]
-    name = sweep.name_of(row, row["key"])
+    name = sweep.grant_key_of(row, row["key"])
     assert not row["open"] and set(view.overdue) == {name}
     view.leave_out(name, row["deadline_us"] + 1)
     assert view.overdue, "the finding was about another end"

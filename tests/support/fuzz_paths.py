@@ -24,9 +24,9 @@ from grantledger.enforcers.running_grants import GrantEvent, RunningGrants, Seal
 from grantledger.ledger.batch import Head, Records, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.ledger.registered_schemas import collect_schemas
-from grantledger.processors.policy import PolicyLookup
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.findings import FindingEvents
+from grantledger.processors.watch_policy import EffectivePolicy
 from grantledger.schemas.arrow import decode_values
 from grantledger.schemas.catalog import SchemaCatalog, SchemaConflictError, event_schema
 from grantledger.schemas.codec import DecodeError, EventEncoder, decode
@@ -119,7 +119,7 @@ def _watch(values: list[bytes]) -> None:
         [1] * count, list(range(count)), [NOW_MS] * count, [b"k"] * count, list(values), [NO_HEADERS] * count
     )
     batch, _ = seal(Head.at_genesis(GENESIS), records, count, NOW, SIGNER)
-    judge, events = Judge(), FindingEvents(DEPLOYMENT, PolicyLookup(), EventEncoder())
+    judge, events = Judge(), FindingEvents(DEPLOYMENT, EffectivePolicy(), EventEncoder())
     for fact in facts_of(batch, CATALOG):
         judge.add(fact)
     for at in (NOW_MS * 1000, NOW_MS * 1000 + 3 * DAY, NOW_MS * 1000 + 4000 * DAY):

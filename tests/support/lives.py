@@ -8,8 +8,8 @@ from typing import Any
 
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
-from grantledger.processors.policy import AccessLimits, AccessRule, Reporter, WatchPolicy
 from grantledger.processors.watch.findings import config_event
+from grantledger.processors.watch_policy import AccessLimits, AccessRule, Reporter, WatchPolicy
 from grantledger.schemas.event import IssuingSource, Resource
 
 from .access_store import DEPLOYMENT, Record, Story

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grantledger.processors.policy import PolicyLookup, WatchPolicy
-from grantledger.processors.watch.core.judge import Change, Judge
+from grantledger.processors.watch.core.judge import FindingChange, Judge
 from grantledger.processors.watch.findings import FindingEvents
+from grantledger.processors.watch_policy import EffectivePolicy, WatchPolicy
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import FINDINGS_TOPIC
@@ -78,10 +78,10 @@ class Paged(Watched):
     until: int = field(kw_only=True)
     """Later changes cause no page: the tools stop then. Milliseconds since 1970."""
 
-    def note(self, changes: Sequence[Change]) -> None:
+    def note(self, changes: Sequence[FindingChange]) -> None:
         """Record changes of the watch, and deliver what they cause."""
         super().note(list(changes))
-        events = FindingEvents(DEPLOYMENT, PolicyLookup(self.policy), EventEncoder())
+        events = FindingEvents(DEPLOYMENT, EffectivePolicy(self.policy), EventEncoder())
         for change in changes:
             now = change.at / 1_000_000
             if now * 1000 > self.until:

@@ -11,8 +11,8 @@ from pathlib import Path
 from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.ledger.keys import Signer
-from grantledger.processors.policy import WatchPolicy, load_policy
-from grantledger.processors.watch.core.judge import Change, Identity, Judge
+from grantledger.processors.watch.core.judge import FindingChange, Identity, Judge
+from grantledger.processors.watch_policy import WatchPolicy, load_policy
 from grantledger.producers.adapters import ADAPTERS, Location, Skipped, make_adapter
 from grantledger.producers.event_json import event_from_json
 from grantledger.producers.json_fields import parse_object
@@ -57,7 +57,7 @@ class Watched:
     revokes: set[tuple[str, int]]
     judge: Judge
 
-    def note(self, changes: list[Change]) -> None:
+    def note(self, changes: list[FindingChange]) -> None:
         """Record changes of the watch."""
         for change in changes:
             identity = change.finding[:3]

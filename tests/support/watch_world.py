@@ -20,7 +20,6 @@ from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.source_keys import SourceKeys
 from grantledger.ledger.source_signature import SourceSigner
 from grantledger.processors.access import SECOND
-from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.app import DeliveredRecord
 from grantledger.processors.watch.clock import WatchClock
 from grantledger.processors.watch.core.judge import KnownFindings
@@ -28,6 +27,7 @@ from grantledger.processors.watch.findings import SYSTEM, Outgoing, identity_fro
 from grantledger.processors.watch.kafka_findings import KafkaFindings
 from grantledger.processors.watch.shard import ONLY_SHARD, Shard
 from grantledger.processors.watch.watcher import Watcher
+from grantledger.processors.watch_policy import AccessLimits, WatchPolicy
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import LIFECYCLE_TOPIC, Actor, Event, EventSource, Resource, Subject

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from grantledger.processors.access import SECOND, Access, Source
-from grantledger.processors.policy import Reporter, WatchPolicy
 from grantledger.processors.watch.core.commands import COMMANDS, LOOK, REVOKE
 from grantledger.processors.watch.core.facts import Decision, Fact
-from grantledger.processors.watch.core.judge import Change, Judge
+from grantledger.processors.watch.core.judge import FindingChange, Judge
+from grantledger.processors.watch_policy import Reporter, WatchPolicy
 from grantledger.schemas.access_key import access_key
 
 VAULT = Source("vault", "prod")
@@ -82,7 +82,7 @@ class Story:
         return said(self.watched(until, policy).judge(at(until)))
 
 
-def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
+def said(changes: list[FindingChange]) -> list[tuple[str, str, str, float]]:
     """Return findings as (opened or resolved, rule, key, second)."""
     return [
         (change.kind, change.finding.rule, bare(change.finding.key), change.at / SECOND - START)
@@ -91,14 +91,14 @@ def said(changes: list[Change]) -> list[tuple[str, str, str, float]]:
     ]
 
 
-def ordered(changes: list[Change]) -> list[tuple[str, float]]:
+def ordered(changes: list[FindingChange]) -> list[tuple[str, float]]:
     """Return the revoke commands: the grant, and the second of the command."""
     return [
         (bare(change.finding.key), change.at / SECOND - START) for change in changes if change.finding.rule == REVOKE
     ]
 
 
-def looked_up(changes: list[Change]) -> list[str]:
+def looked_up(changes: list[FindingChange]) -> list[str]:
     """Return the grants that enforcers are asked to look up."""
     return [bare(change.finding.key) for change in changes if change.finding.rule == LOOK]
 

@@ -15,8 +15,8 @@ from grantledger.kafka.sealed_log_findings import finding_about
 from grantledger.ledger.batch import Head, SealedBatch
 from grantledger.ledger.entry import Genesis
 from grantledger.ledger.source_keys import SourceKeys
-from grantledger.processors.policy import SourceLimits, WatchPolicy
 from grantledger.processors.watch.findings import config_event
+from grantledger.processors.watch_policy import SourceLimits, WatchPolicy
 from grantledger.producers import Event
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import Finding, IssuingSource

@@ -12,9 +12,9 @@ import pytest
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.processors.access import SECOND
-from grantledger.processors.policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy
 from grantledger.processors.watch.core.commands import COMMANDS
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch_policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy
 from grantledger.producers.adapters import make_adapter
 from grantledger.producers.importer import Importer
 from grantledger.producers.input_files import InputFile

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.processors.policy import WatchPolicy, load_policy
 from grantledger.processors.watch.findings import published_key
+from grantledger.processors.watch_policy import WatchPolicy, load_policy
 from grantledger.simulator.company_policy import POLICY
 from grantledger.sinks.alerts.database import prepare
 from support.pages import Paged, Pager

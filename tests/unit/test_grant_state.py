@@ -12,7 +12,7 @@ from grantledger.cli.grant_revocations import revocations_of
 from grantledger.cli.grant_revoke import _revocable
 from grantledger.cli.grant_state import limit_text, limits_in, next_step, past_end, state_text
 from grantledger.cli.output import Output
-from grantledger.processors.policy import AccessRule, WatchPolicy
+from grantledger.processors.watch_policy import AccessRule, WatchPolicy
 from grantledger.runtime.watch_liveness import WatchLiveness
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -12,8 +12,8 @@ from grantledger.enforcers.command_rules import Circuit, CommandHistory, FinalSt
 from grantledger.enforcers.contract import Key
 from grantledger.enforcers.running_grants import GrantEvent, RunningGrants
 from grantledger.processors.naming import Installation
-from grantledger.processors.policy import WatchPolicy, load_policy
 from grantledger.processors.watch.findings import config_event, identity_from, scoped_key
+from grantledger.processors.watch_policy import WatchPolicy, load_policy
 from grantledger.schemas.access_key import access_key
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import EventSource, IssuingSource

@@ -10,8 +10,8 @@ from grantledger.base.errors import UsageError
 from grantledger.base.times import micros_of
 from grantledger.processors.access import Source
 from grantledger.processors.naming import Environment, Naming, Person, matches_pattern
-from grantledger.processors.policy import AccessLimits, AccessRule, PolicyLookup, WatchPolicy, load_policy
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch_policy import AccessLimits, AccessRule, EffectivePolicy, WatchPolicy, load_policy
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.event import Approval, Resource
 from support.access_store import Story
@@ -86,7 +86,7 @@ def test_the_rules_of_an_environment_apply_to_a_resource_that_the_policy_puts_th
     assert open_findings(policy, unnamed) == {"extended_beyond_policy"}
     assert open_findings(policy, given(Resource("database", "orders-prod", "test"))) == set()
     assert open_findings(WatchPolicy(rule=(rule,)), unnamed) == set()
-    assert PolicyLookup(policy).limits(Source("bot", "eu-1"), None, "production").max_seconds == 60
+    assert EffectivePolicy(policy).limits(Source("bot", "eu-1"), None, "production").max_seconds == 60
 
 
 def test_problems_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from grantledger.processors.access import NEVER, Source
-from grantledger.processors.policy import WATCH_RULES, AccessLimits, PolicyLookup, WatchPolicy
 from grantledger.processors.sweep.counters import Counters, Run, Sender
 from grantledger.processors.watch.core import judge, rules
 from grantledger.processors.watch.core.activations import Activation
@@ -22,6 +21,7 @@ from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.core.periods import Period
 from grantledger.processors.watch.core.sources import SourceHistory
 from grantledger.processors.watch.core.state import AccessState
+from grantledger.processors.watch_policy import WATCH_RULES, AccessLimits, EffectivePolicy, WatchPolicy
 from grantledger.simulator import company_policy as constants
 from grantledger.simulator.faults import FAULTS
 from grantledger.simulator.generator import lifecycles
@@ -179,7 +179,7 @@ def conflicts_are_not_compared(patch: pytest.MonkeyPatch) -> None:
 
 
 def anybody_may_remove(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(PolicyLookup, "reports", lambda *_: {"remove", "extend"})
+    patch.setattr(EffectivePolicy, "reports", lambda *_: {"remove", "extend"})
 
 
 def tenants_share_ids(patch: pytest.MonkeyPatch) -> None:

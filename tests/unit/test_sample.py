@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.processors.policy import load_policy
+from grantledger.processors.watch_policy import load_policy
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Event
 from grantledger.simulator.faults import FAULTS

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from grantledger.processors.access import SECOND
-from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.sweep.compare import NAMES, Differences, difference, view_of_store
+from grantledger.processors.watch_policy import WatchPolicy
 from grantledger.schemas.access_key import access_key
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import IssuingSource, Resource

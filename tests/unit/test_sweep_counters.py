@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from grantledger.processors.access import SECOND, Source
 from grantledger.processors.sweep import counters as limits
 from grantledger.processors.sweep.counters import Counters, Gap, Numbers, Run, Sender
-from grantledger.processors.sweep.gaps import Change, GapFindings, source_event
+from grantledger.processors.sweep.gaps import GapFindings, SourceChange, source_event
 from grantledger.schemas.codec import EventEncoder
 
 HOUR = 3600 * SECOND
@@ -49,7 +49,7 @@ class Sent:
     def missing(self) -> list[tuple[int, int]]:
         return [(one.gap.first, one.gap.last) for one in self.counters.missing()]
 
-    def sweep(self, second: float) -> list[Change]:
+    def sweep(self, second: float) -> list[SourceChange]:
         return self.findings.judge(self.counters.missing(), self.counters.forgotten, at(second))
 
     def kinds(self, *seconds: float) -> list[list[str]]:
@@ -121,7 +121,7 @@ def test_a_gap_opens_when_two_sweeps_find_it_and_ends_when_its_numbers_arrive() 
     sent.add((5, 6, 9), 10)
     assert sent.kinds(69) == [[]], "it may still arrive"
     [opened] = sent.sweep(71)
-    assert opened == Change(
+    assert opened == SourceChange(
         "opened", ("vault/prod", 0),
         {"count": 1, "missing": 2, "first_missing": 7, "last_missing": 8, "topics": [LIFECYCLE]},
     )  # fmt: skip

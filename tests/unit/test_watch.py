@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from grantledger.base.toml import ConfigError
 from grantledger.processors.access import NEVER, SECOND, Access, Source
-from grantledger.processors.policy import (
+from grantledger.processors.watch.core.activations import Activation
+from grantledger.processors.watch.core.commands import COMMANDS, REVOKE
+from grantledger.processors.watch.core.facts import Decision, Fact
+from grantledger.processors.watch.core.judge import FindingChange, Judge
+from grantledger.processors.watch_policy import (
     BUILT_IN,
     AccessLimits,
     AccessRule,
-    PolicyLookup,
+    EffectivePolicy,
     SourceLimits,
     WatchPolicy,
     load_policy,
 )
-from grantledger.processors.watch.core.activations import Activation
-from grantledger.processors.watch.core.commands import COMMANDS, REVOKE
-from grantledger.processors.watch.core.facts import Decision, Fact
-from grantledger.processors.watch.core.judge import Change, Judge
 from support.watching import CHECKERS, START, VAULT, Story, at, bare, key, lives, ordered, said
 
 GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)
@@ -561,7 +561,7 @@ def test_frequent_judging_finds_the_same_as_judging_once(draw: random.Random, po
     """Also with restarts from the published findings alone."""
     facts = lives(draw, 40)
     end = at(3000)
-    changes: list[Change] = []
+    changes: list[FindingChange] = []
     judge = Judge(policy)
     heard = 0
     for now in [*sorted(at(draw.randint(0, 2000)) for _ in range(12)), end]:
@@ -728,7 +728,7 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
     assert policy.rule[: len(BUILT_IN.rule)] == BUILT_IN.rule
     on_record = WatchPolicy.model_validate_json(policy.model_dump_json())
     for access in (None, Access("t", "alice", "database", "payments", "rw")):
-        limits = [PolicyLookup(one).limits(VAULT, access, "production") for one in (policy, on_record)]
+        limits = [EffectivePolicy(one).limits(VAULT, access, "production") for one in (policy, on_record)]
         assert limits[0] == limits[1], "the policy on record is the policy in force"
     assert limits[1].approvals == 2 and limits[1].grace_seconds == 5 and limits[1].ends_by_itself
 

@@ -7,9 +7,9 @@ import unicodedata
 import pytest
 
 from grantledger.processors.access import NEVER
-from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.core.approvals import approved
 from grantledger.processors.watch.core.facts import Decision
+from grantledger.processors.watch_policy import AccessLimits, WatchPolicy
 from grantledger.schemas.names import plain_name
 from support.watching import Story, at
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.core import grants, reports, sessions
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch_policy import AccessLimits, WatchPolicy
 from support.examples import SLOW
 from support.watching import CHECKERS, VAULT, Story, at, lives
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from grantledger.processors.access import SECOND, Source
-from grantledger.processors.policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy
+from grantledger.processors.watch_policy import BUILT_IN, AccessLimits, AccessRule, WatchPolicy
 from support.watching import Story, at, ordered, said
 
 HOUR = 3600

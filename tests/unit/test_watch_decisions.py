@@ -15,11 +15,11 @@ from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.kafka.topics import TopicError
 from grantledger.ledger.source_keys import SignedRecord
 from grantledger.processors.naming import Installation
-from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch import kafka_findings as module
 from grantledger.processors.watch.core.judge import KnownFindings
 from grantledger.processors.watch.kafka_findings import KafkaFindings
 from grantledger.processors.watch.shard import ONLY_SHARD, Shard
+from grantledger.processors.watch_policy import WatchPolicy
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from support.sources import record_of
 from support.watch_world import NOON

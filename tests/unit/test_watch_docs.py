@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.processors.policy import (
+from grantledger.processors.watch_policy import (
     AccessLimits,
     AccessRule,
-    PolicyLookup,
+    EffectivePolicy,
     SourceLimits,
     load_policy,
 )
@@ -23,9 +23,9 @@ def test_the_policy_of_the_page_is_one(tmp_path: Path) -> None:
     [text] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     file = tmp_path / "policy.toml"
     file.write_text(text)
-    lookup = PolicyLookup(load_policy(file))
-    assert lookup.policy.default.approvals == 1
-    assert lookup.severity("no_deadline") == "info"
+    policy = EffectivePolicy(load_policy(file))
+    assert policy.stated.default.approvals == 1
+    assert policy.severity("no_deadline") == "info"
 
 
 @pytest.mark.parametrize("model", [AccessLimits, AccessRule, SourceLimits])

@@ -11,7 +11,7 @@ import pytest
 
 from grantledger.ledger import decoded_entries
 from grantledger.processors.access import SECOND
-from grantledger.processors.watch.core.judge import Change, Judge
+from grantledger.processors.watch.core.judge import FindingChange, Judge
 from grantledger.processors.watch.findings import FindingEvents
 from grantledger.schemas.event import Actor, Approval, EventSource, Resource, Subject
 from grantledger.schemas.topics import COMMANDS_TOPIC
@@ -42,7 +42,7 @@ def test_a_fault_about_one_grant_keeps_no_other_back(where: type, method: str, m
     right = getattr(where, method)
 
     def faulty(self: object, about: Any, *more: object) -> Any:
-        if key("bad") in (about.finding.key if isinstance(about, Change) else about.key):
+        if key("bad") in (about.finding.key if isinstance(about, FindingChange) else about.key):
             raise KeyError("bug")
         return right(self, about, *more)
 

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 import pytest
 
 from grantledger.processors.access import DAY, SECOND, Access, Source
-from grantledger.processors.policy import AccessLimits, SourceLimits, WatchPolicy
 from grantledger.processors.watch.core.entities import Entity
 from grantledger.processors.watch.core.facts import Decision, Fact
 from grantledger.processors.watch.core.judge import Identity, Judge
+from grantledger.processors.watch_policy import AccessLimits, SourceLimits, WatchPolicy
 from support.watching import bare, key
 
 Answer = TypeVar("Answer")

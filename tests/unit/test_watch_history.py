@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from grantledger.ledger import batch as batches
 from grantledger.ledger.entry import NO_HEADERS, Genesis, encode_headers
 from grantledger.processors.access import SECOND, Source
-from grantledger.processors.policy import BUILT_IN, AccessLimits, Reporter, SourceLimits, WatchPolicy
 from grantledger.processors.watch.core.commands import LOOK
 from grantledger.processors.watch.core.facts import Decision
 from grantledger.processors.watch.core.judge import Judge, KnownFindings
+from grantledger.processors.watch_policy import BUILT_IN, AccessLimits, Reporter, SourceLimits, WatchPolicy
 from grantledger.producers.history import HistoryMark
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder

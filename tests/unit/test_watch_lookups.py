@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from grantledger.processors.access import SECOND, Source
-from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.core.commands import LOOK
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.core.judge import Judge, KnownFindings
 from grantledger.processors.watch.findings import FindingEvents
+from grantledger.processors.watch_policy import AccessLimits, WatchPolicy
 from grantledger.schemas.codec import EventEncoder
 from support.watching import VAULT, Story, at, looked_up, ordered, said
 
@@ -39,7 +39,7 @@ def test_an_unresolved_grant_is_looked_up_once() -> None:
     assert (looked_up(changes), ordered(changes)) == (["g0"], [])
     assert judge.judge(at(100 * LATE)) == []
     [change] = [one for one in changes if one.finding.rule == LOOK]
-    records = FindingEvents("test", judge.lookup, EventEncoder()).of_change(change, judge.state, {})
+    records = FindingEvents("test", judge.policy, EventEncoder()).of_change(change, judge.state, {})
     assert [one.topic for one in records] == ["access.commands", "access.findings"]
     event = records[0].event
     assert (event.event_type, event.grant_id, event.subject.id) == ("lookup.requested", "g0", "alice")

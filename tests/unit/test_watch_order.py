@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.processors.access import NEVER
-from grantledger.processors.policy import AccessLimits, WatchPolicy
 from grantledger.processors.watch.core import grants
 from grantledger.processors.watch.core.facts import Fact
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch_policy import AccessLimits, WatchPolicy
 from support.watching import CHECKER, CHECKERS, Story, at, key, ordered, said
 
 GRACE = AccessLimits(grace_seconds=10, confirm_wait_seconds=100, approval_wait_seconds=5)

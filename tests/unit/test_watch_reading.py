@@ -14,9 +14,9 @@ from grantledger.base.times import micros_of
 from grantledger.ledger.batch import Head, Records, SealedBatch, decode, encode, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.processors.access import Access
-from grantledger.processors.policy import BUILT_IN
 from grantledger.processors.watch.core.facts import Decision
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch_policy import BUILT_IN
 from grantledger.producers.adapters import Location, Skipped, make_adapter
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder

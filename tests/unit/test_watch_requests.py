@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from grantledger.processors.access import Source
-from grantledger.processors.policy import AccessLimits, Reporter, WatchPolicy
 from grantledger.processors.watch.core.judge import KnownFindings
+from grantledger.processors.watch_policy import AccessLimits, Reporter, WatchPolicy
 from support.watching import CHECKER, CHECKERS, VAULT, Story, at, key, ordered
 
 EVIL = Source("emit", "evil")

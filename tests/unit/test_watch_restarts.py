@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from grantledger.processors.access import NEVER, SECOND
-from grantledger.processors.policy import AccessLimits, Reporter, WatchPolicy
 from grantledger.processors.watch import watcher
 from grantledger.processors.watch.daemon_call import call_in_daemon
 from grantledger.processors.watch.snapshot import Snapshot
+from grantledger.processors.watch_policy import AccessLimits, Reporter, WatchPolicy
 from support.watch_world import (
     START,
     World,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.processors.access import Access, Source
-from grantledger.processors.policy import AccessLimits, Reporter, WatchPolicy
 from grantledger.processors.watch.core.facts import Decision
 from grantledger.processors.watch.core.judge import Judge
+from grantledger.processors.watch_policy import AccessLimits, Reporter, WatchPolicy
 from grantledger.schemas.access_key import access_key, parse_access_key
 from support.watching import START, VAULT, Story, at, key, ordered
 

@@ -12,9 +12,9 @@ import pytest
 
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.topics import TopicError
-from grantledger.processors.policy import SourceLimits, WatchPolicy
 from grantledger.processors.watch.kafka_snapshots import KafkaSnapshots
 from grantledger.processors.watch.shard import ONLY_SHARD, Shard
+from grantledger.processors.watch_policy import SourceLimits, WatchPolicy
 from grantledger.runtime.settings import Settings, SettingsError
 from grantledger.runtime.watches import watch_children, watch_name
 from grantledger.schemas.catalog import SchemaCatalog

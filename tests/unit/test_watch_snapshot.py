@@ -13,7 +13,6 @@ import pytest
 
 from grantledger.ledger import packing
 from grantledger.ledger.batch import SealedBatch
-from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch import snapshot as snapshots
 from grantledger.processors.watch.core.judge import Identity, Judge
 from grantledger.processors.watch.decoding import decode_batch, facts_from, rows_of
@@ -25,6 +24,7 @@ from grantledger.processors.watch.snapshot import (
     encode_parts,
     join_tables,
 )
+from grantledger.processors.watch_policy import WatchPolicy
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.simulator.faults import FAULTS
 from support.simulation import LONG_AFTER, LOOK, Watched, differences, policy_in, sealed_batches

@@ -18,7 +18,6 @@ from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.source_signature import SourceSigner
 from grantledger.processors.access import OTHER_SOURCES
-from grantledger.processors.policy import WatchPolicy
 from grantledger.processors.watch import metrics, snapshot
 from grantledger.processors.watch.core import source_histories
 from grantledger.processors.watch.decoding import FACT_SCHEMA
@@ -37,6 +36,7 @@ from grantledger.processors.watch.snapshot import (
     decode_part,
     encode_parts,
 )
+from grantledger.processors.watch_policy import WatchPolicy
 from grantledger.schemas.catalog import SchemaCatalog
 from grantledger.schemas.event import EventSource
 from grantledger.schemas.topics import MAX_SEALED_BYTES

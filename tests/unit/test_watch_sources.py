@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from grantledger.processors.access import SECOND, Access, Source
-from grantledger.processors.policy import AccessLimits, SourceLimits, WatchPolicy
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch.faults import Faults
 from grantledger.processors.watch.findings import FindingEvents, WatchFault
+from grantledger.processors.watch_policy import AccessLimits, SourceLimits, WatchPolicy
 from grantledger.schemas.codec import EventEncoder
 from support.watching import Story, at
 
@@ -82,7 +82,7 @@ def test_no_tenants_finding_tells_of_another_tenant(signed: bool) -> None:
     assert {one.finding.key: one.finding.evidence["count"] for one in found} == {
         **{f"tenant-{number}/vault/prod": 2 for number in range(100)}, "*/*/*": 60
     }  # fmt: skip
-    events = FindingEvents("test", judge.lookup, EventEncoder())
+    events = FindingEvents("test", judge.policy, EventEncoder())
     told = [one.event for change in found for one in events.of_change(change, judge.state, {})]
     assert sorted(one.tenant for one in told) == sorted(["*", *(f"tenant-{number}" for number in range(100))])
     for one in told:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...access import NEVER, SECOND, Source
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .facts import Fact
 from .reports import appended, replaced
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ....schemas.access_key import SourceName, is_issuer, scope_prefix
 from ....schemas.event import GIVING, OBSERVED, REMOVING
-from ...policy import PolicyLookup
+from ...watch_policy import EffectivePolicy
 from .facts import Fact
 from .grants import Grant
 from .links import Links
@@ -22,8 +22,8 @@ MOST_SCOPES = 1000
 class Claims:
     """The sources that have given grants, and what others may report about them."""
 
-    def __init__(self, lookup: PolicyLookup) -> None:
-        self._lookup = lookup
+    def __init__(self, policy: EffectivePolicy) -> None:
+        self._policy = policy
         self._scopes: dict[str, set[str]] = {}
         """By tenant: the beginnings of the keys of activated grants."""
 
@@ -35,11 +35,11 @@ class Claims:
 
     def allows(self, fact: Fact, issuer: SourceName) -> bool:
         """Whether the policy lets another source than the issuer report a removal or extension."""
-        return _REPORTS.get(fact.event_type) in self._lookup.reports(fact.source, issuer)
+        return _REPORTS.get(fact.event_type) in self._policy.reports(fact.source, issuer)
 
     def allows_approval(self, fact: Fact, issuer: SourceName) -> bool:
         """Whether the policy lets another source than the issuer report an approval."""
-        return "approve" in self._lookup.reports(fact.source, issuer)
+        return "approve" in self._policy.reports(fact.source, issuer)
 
     def concerns(self, fact: Fact, grant: Grant) -> bool:
         """Whether a fact that names only a request counts for one of its grants.

@@ -6,7 +6,7 @@ They are decided and remembered like findings, and each is sent once. A person's
 from __future__ import annotations
 
 from ...access import NEVER, in_micros
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .candidate import Candidate
 from .grants import Grant
 from .periods import Period

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
 from ....schemas.event import GIVING, OBSERVED, REMOVING
 from ...access import NEVER, Access, Source
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .activations import Activation, Removal, history_begins, is_replayed, last_end, note_given, weaker, with_removal
 from .facts import Fact, names_someone
 from .period_walk import LateReports, PeriodWalk, periods_of
@@ -25,7 +25,7 @@ from .reports import (
     positions_of,
     replaced,
     with_decisions,
-    without,
+    without_facts,
 )
 
 """The access was read back, and exists."""
@@ -246,7 +246,7 @@ class Grant:
             gone = frozenset(found)
             self.removals = tuple(one for at, one in enumerate(self.removals) if at not in gone)
             self.many = None
-        self.decisions = without(decisions, indexes)
+        self.decisions = without_facts(decisions, indexes)
         return bool(found) or self.decisions is not decisions
 
     def periods(self, limits: GrantLimits) -> list[Period]:

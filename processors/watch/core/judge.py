@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from ....schemas.finding_rules import FINDING_RULES
 from ...access import NEVER, SECOND, split_tenant_key
-from ...policy import BUILT_IN, PolicyLookup, WatchPolicy
+from ...watch_policy import BUILT_IN, EffectivePolicy, WatchPolicy
 from . import rules
 from .candidate import Candidate
 from .claims import FOREIGN, UNSIGNED
@@ -63,7 +63,7 @@ ABOUT_TENANT = frozenset({CONFLICT, FOREIGN, UNSIGNED, SKEW, LATE, "watch_fault"
 that tenant must not learn about others from them."""
 
 
-class Change(NamedTuple):
+class FindingChange(NamedTuple):
     """A finding that opens or is resolved. ``at``: from when on that holds."""
 
     kind: Literal["opened", "resolved"]
@@ -119,8 +119,8 @@ class Judge:
     def __init__(
         self, policy: WatchPolicy = BUILT_IN, known: Mapping[Identity, bool] | None = None, *, silences: bool = True
     ) -> None:
-        self.lookup, self._silences = PolicyLookup(policy), silences
-        self.state = AccessState(self.lookup, silences=silences)
+        self.policy, self._silences = EffectivePolicy(policy), silences
+        self.state = AccessState(self.policy, silences=silences)
         self.known: dict[Identity, bool] = {}
         """The findings on record, and whether each is open."""
         self.judged_until = -NEVER
@@ -158,7 +158,7 @@ class Judge:
         Return the histories of the sources, with which, and with all facts, the state must be restored.
         """
         old = self.state
-        self.state = AccessState(self.lookup, silences=self._silences)
+        self.state = AccessState(self.policy, silences=self._silences)
         self.state.events.accepted |= old.events.accepted.union(accepted)
         return old.sources.to_json()
 
@@ -173,7 +173,7 @@ class Judge:
             return 0
         return self._schedule[0][0] if self._schedule else NEVER
 
-    def judge(self, now: int, limit: int = NEVER, *, past: bool = False) -> list[Change]:
+    def judge(self, now: int, limit: int = NEVER, *, past: bool = False) -> list[FindingChange]:
         """Return the changes up to a time. Only entities that changed or fall due are judged, and cost time.
 
         Args:
@@ -190,7 +190,7 @@ class Judge:
             if kind == "source":
                 self._source_times.pop(key, None)
             changed.mark(kind, key)
-        changes: list[Change] = []
+        changes: list[FindingChange] = []
         for entity in changed.take(limit):
             try:
                 changes += self._judge_entity(entity, now, past=past)
@@ -209,7 +209,7 @@ class Judge:
         limits, alone = self.state.limits_of(grant), self.state.is_alone(grant)
         grant.settle(limits, lambda period: rules.is_settled(grant, period, limits, alone=alone, now=now))
 
-    def _judge_entity(self, entity: Entity, now: int, *, past: bool) -> Iterator[Change]:
+    def _judge_entity(self, entity: Entity, now: int, *, past: bool) -> Iterator[FindingChange]:
         open_before: Set[Identity] = self._open.get(entity, NO_FINDINGS)
         open_now: set[Identity] = set()
         possible: set[Identity] = set()
@@ -238,14 +238,14 @@ class Judge:
                     next_time = min(next_time, now)
                     continue
                 self.known[identity] = False
-                yield Change("opened", opens, candidate)
+                yield FindingChange("opened", opens, candidate)
                 continue
             if identity not in self.known:
                 self.known[identity] = True
-                yield Change("opened", opens, candidate)
+                yield FindingChange("opened", opens, candidate)
             if ends <= now and self.known[identity]:
                 self.known[identity] = False
-                yield Change("resolved", ends, candidate)
+                yield FindingChange("resolved", ends, candidate)
             if self.known[identity]:
                 open_now.add(identity)
                 next_time = min(next_time, ends)
@@ -260,7 +260,7 @@ class Judge:
                 continue
             self.known[identity] = False
             since = self.state.sources.of(entity[1]).last if entity[0] == "source" else now
-            yield Change("resolved", since, Candidate(rule, key, deadline, since, since, {}))
+            yield FindingChange("resolved", since, Candidate(rule, key, deadline, since, since, {}))
         if open_now:
             self._open[entity] = open_now
         elif open_before is not NO_FINDINGS:
@@ -340,13 +340,13 @@ class Judge:
         grants = (
             one for one in self.state.grants_of_request(request.key) if not one.is_historical(self.state.limits_of(one))
         )
-        return rules.request_candidates(request, grants, self.lookup.policy.history_after_seconds)
+        return rules.request_candidates(request, grants, self.policy.stated.history_after_seconds)
 
     def _session_candidates(self, session: Session) -> Iterator[Candidate]:
-        limits = self.lookup.limits(session.source, session.access, session.environment)
+        limits = self.policy.limits(session.source, session.access, session.environment)
         grants = [(grant, self.state.limits_of(grant)) for grant in self.state.grants_of(session)]
         found = session_candidates(session, limits, grants)
-        if not session.receipt.is_historical(limits.history_after_seconds):
+        if not session.reported.is_historical(limits.history_after_seconds):
             self.state.late.discard(("session", session.key))
             return found
         return self._without_history(session, list(found))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ...access import DAY, EVERY_TENANT, NEVER, OTHER_SOURCES, SECOND, Source, shorten, shorten_source, tenant_key
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .candidate import Candidate
 from .changed import ChangedEntities
 from .entities import Entity
@@ -91,7 +91,7 @@ class LateRecords:
 
     def add_session(self, session: Session) -> None:
         """Count a historical session that no grant covers."""
-        first, newest, imported = session.receipt
+        first, newest, imported = session.reported
         received = Received(session.address.tenant, session.source, first, imported)
         self._day(("session", session.key), received, first - newest).sessions.add(session.key)
 

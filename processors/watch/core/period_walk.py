@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from ...access import NEVER, Source
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .activations import Activation, Removal, is_replayed, note_given
 from .periods import Period, first_of_each
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ...access import NEVER, SECOND
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .activations import STRENGTH, Activation, Removal
 
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from ...access import Source
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .activations import Activation, Removal, note_given
 from .period_walk import LateReports, PeriodWalk
 

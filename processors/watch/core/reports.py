@@ -82,7 +82,7 @@ def agreed_decisions(known: Sequence[Timed], fact: Fact, earlier: Collection[int
     return with_decisions(known, [one for one in decisions_of(fact) if one[2].decision != "approved"])
 
 
-def without(known: Sequence[Timed], indexes: Collection[int]) -> Sequence[Timed]:
+def without_facts(known: Sequence[Timed], indexes: Collection[int]) -> Sequence[Timed]:
     """Return decisions without those of the facts at some indexes; the same object if there are none."""
     found = positions_of(known, indexes, decision_index)
     return _kept(known, lambda one: one[0] not in indexes) if found else known

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ...access import NEVER, SECOND, in_micros, to_datetime
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .approvals import approved
 from .candidate import Candidate
 from .commands import access_evidence, revoke_commands
@@ -89,7 +89,7 @@ def request_candidates(request: Request, grants: Iterable[Grant], history_after_
     Args:
         grants: the grants that name the request, except historical ones.
     """
-    if request.receipt.is_historical(history_after_seconds):
+    if request.reported.is_historical(history_after_seconds):
         return
     own = _own_approvals(request.person, request.approvals)
     if own and not any(_is_before(_approvals_of_grant(one), own) for one in grants):
@@ -165,7 +165,7 @@ def _self_approved_grant(grant: Grant, request: Request | None, limits: GrantLim
         asked = _own_approvals(request.person, request.approvals)
         if grant.request_key == grant.key:  # some tools use one id for both: they share one finding
             own = sorted((*own, *_own_approvals(grant.person, request.approvals)), key=decision_index)
-        elif _is_before(asked, own) and not request.receipt.is_historical(limits.history_after_seconds):
+        elif _is_before(asked, own) and not request.reported.is_historical(limits.history_after_seconds):
             return
     if own:
         yield _self_approved(grant.key, own)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ....schemas.access_key import id_of
 from ...access import NEVER, SECOND, in_micros, to_datetime
-from ...policy import GrantLimits
+from ...watch_policy import GrantLimits
 from .candidate import Candidate
 from .grants import Grant
 from .periods import Period
@@ -63,14 +63,14 @@ def session_candidates(
         yield _without_grant(session, opens, {"grant": named, "known": bool(known)})
         return
     known_since = min(one.known_since(began - within) for one, within in covering)
-    historical = session.receipt.is_historical(limits.history_after_seconds)
+    historical = session.reported.is_historical(limits.history_after_seconds)
     if known_since > opens and not historical:  # the report of its grant arrived late, and resolves the finding
         yield _without_grant(session, opens, {"grant": named, "known": False}, known_since)
     # Of one grant, a span that begins after this one leaves a gap between the two.
     span, within = min(covering) if len(grants) == 1 else max(covering, key=lambda one: one[0].end)
     if span.judged >= NEVER or session.over <= span.end + within:
         return
-    if session.receipt.first >= span.end + in_micros(limits.history_after_seconds):
+    if session.reported.first >= span.end + in_micros(limits.history_after_seconds):
         return
     evidence = {"grant": named, "session_started": to_datetime(session.began).isoformat()}
     opens = max(span.judged, span.end + in_micros(limits.delivery_seconds))

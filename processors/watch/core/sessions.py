@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
 from ...access import NEVER, Access, Source
 from .facts import Fact, is_same_person, names_someone
-from .receipts import NO_RECEIPT, Receipt
+from .report_times import NOT_REPORTED, ReportTimes
 from .reports import (
     Timed,
     agreed_decisions,
@@ -18,7 +18,7 @@ from .reports import (
     first_approvals,
     positions_of,
     with_decisions,
-    without,
+    without_facts,
 )  # fmt: skip
 
 OUTCOMES = ("request.approved", "request.denied")
@@ -50,7 +50,7 @@ class Request:
     searched: tuple[int, int] = (0, 0)
     """How many grants such facts may have concerned: those of its own source, and those of others."""
     last_append: int = 0
-    receipt: Receipt = NO_RECEIPT
+    reported: ReportTimes = NOT_REPORTED
     reason: str = ""
 
     @property
@@ -88,7 +88,7 @@ class Request:
         self.last_append = max(self.last_append, fact.append)
         if fact.event_type == "request.created":
             self.reason = self.reason or fact.reason
-        self.receipt = self.receipt.with_fact(fact)
+        self.reported = self.reported.with_fact(fact)
         if fact.event_type in OUTCOMES:
             self.outcomes = appended(self.outcomes, (fact.index, fact.occurred, fact.event_type == "request.denied"))
         if fact.decisions:
@@ -97,7 +97,7 @@ class Request:
     def add_other(self, fact: Fact) -> None:
         """Add the decisions that another system reports."""
         self.last_append = max(self.last_append, fact.append)
-        self.receipt = self.receipt.with_fact(fact)
+        self.reported = self.reported.with_fact(fact)
         if fact.decisions:
             self.others = self.others or {}
             self.others[fact.person] = with_decisions(self.others.get(fact.person, ()), decisions_of(fact))
@@ -125,7 +125,7 @@ class Request:
     def add_disputed(self, fact: Fact, earlier: Collection[int]) -> None:
         """Add a fact whose event had other contents before: approvals count only where all contents agree."""
         self.last_append = max(self.last_append, fact.append)
-        self.receipt = self.receipt.with_fact(fact)
+        self.reported = self.reported.with_fact(fact)
         self.own_decisions = agreed_decisions(self.own_decisions, fact, earlier)
         if fact.event_type != "request.approved" and positions_of(self.outcomes, earlier, _outcome_index):
             self.outcomes = [one for one in self.outcomes if one[0] not in earlier or one[2]]
@@ -150,10 +150,10 @@ class Request:
         if not self.reports(indexes) and not positions_of(self.outcomes, indexes, _outcome_index):
             return False
         self.about_grants = [one for one in self.about_grants if one.index not in indexes]
-        self.own_decisions = without(self.own_decisions, indexes)
+        self.own_decisions = without_facts(self.own_decisions, indexes)
         self.outcomes = [one for one in self.outcomes if one[0] not in indexes]
         if self.others is not None:
-            self.others = {who: without(known, indexes) for who, known in self.others.items()}
+            self.others = {who: without_facts(known, indexes) for who, known in self.others.items()}
         return True
 
 
@@ -186,7 +186,7 @@ class Session:
     """By the source's clock, but not after the broker received the report."""
     over: int = NEVER
     last_append: int = 0
-    receipt: Receipt = NO_RECEIPT
+    reported: ReportTimes = NOT_REPORTED
     ended_index: int = -1
     """Index of the event that reported the end."""
     reason: str = ""
@@ -212,7 +212,7 @@ class Session:
         self.grant_key = self.grant_key or fact.grant_key
         self.request_key = self.request_key or fact.request_key
         self.reason = self.reason or fact.reason
-        self.receipt = self.receipt.with_fact(fact)
+        self.reported = self.reported.with_fact(fact)
         happened = min(fact.occurred, fact.append)
         if fact.event_type == "session.started":
             self.started, self.began = min(self.started, fact.append), min(self.began, happened)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ...access import EVERY_TENANT, OTHER_SOURCES, SECOND, Source, shorten, shorten_source
-from ...policy import PolicyLookup
+from ...watch_policy import EffectivePolicy
 from .changed import ChangedEntities
 from .entities import Entity
 from .facts import Fact
@@ -26,8 +26,8 @@ class SourceHistories:
         silences: whether to judge silence. No watch that sees one shard of several can.
     """
 
-    def __init__(self, lookup: PolicyLookup, changed: ChangedEntities, *, silences: bool = True) -> None:
-        self._lookup, self._changed, self._silences = lookup, changed, silences
+    def __init__(self, policy: EffectivePolicy, changed: ChangedEntities, *, silences: bool = True) -> None:
+        self._policy, self._changed, self._silences = policy, changed, silences
         self._histories: dict[Source, SourceHistory] = {}
         self._by_key: dict[str, Source] = {}
         self._violators: dict[tuple[str, int], dict[Source, set[str]]] = {}
@@ -48,9 +48,9 @@ class SourceHistories:
     def add(self, fact: Fact, broken: str | None) -> None:
         """Add the next fact of the log. ``broken``: the rule that its source broke by sending it."""
         history = self._history(fact)
-        limits = self._lookup.source_limits(history.source)
+        limits = self._policy.source_limits(history.source)
         history.add(fact)
-        if fact.received - fact.occurred < self._lookup.policy.history_after_seconds * SECOND:
+        if fact.received - fact.occurred < self._policy.stated.history_after_seconds * SECOND:
             history.note_activity(fact)
         self._changed.mark("source", str(history.source))
         if fact.clock_lead > limits.clock_skew_seconds * SECOND:
@@ -93,7 +93,7 @@ class SourceHistories:
         return history
 
     def _silence_of(self, source: Source) -> float | None:
-        return self._lookup.source_limits(source).silent_after_seconds if self._silences else None
+        return self._policy.source_limits(source).silent_after_seconds if self._silences else None
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the histories as JSON."""

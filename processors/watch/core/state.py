@@ -11,7 +11,7 @@ from typing import Any
 
 from ....schemas.access_key import is_issuer, issuer_of
 from ...access import NEVER, Access
-from ...policy import GrantLimits, PolicyLookup
+from ...watch_policy import EffectivePolicy, GrantLimits
 from .changed import ChangedEntities
 from .claims import FOREIGN, UNSIGNED, Claims
 from .entities import Entity, FactKey, Kind, entity_of
@@ -33,8 +33,8 @@ class AccessState:
         silences: whether to judge the silence of sources.
     """
 
-    def __init__(self, lookup: PolicyLookup, *, silences: bool = True) -> None:
-        self._lookup, self._claims = lookup, Claims(lookup)
+    def __init__(self, policy: EffectivePolicy, *, silences: bool = True) -> None:
+        self._policy, self._claims = policy, Claims(policy)
         self.grants: dict[str, Grant] = {}
         self.requests: dict[str, Request] = {}
         self.sessions: dict[str, Session] = {}
@@ -47,7 +47,7 @@ class AccessState:
         self._sessions_of_link = Links[str]()
         """By the grant that a session names, or else the request."""
         self.changed = ChangedEntities(self._grants_of_request, self._sessions_of_link)
-        self.sources = SourceHistories(lookup, self.changed, silences=silences)
+        self.sources = SourceHistories(policy, self.changed, silences=silences)
         self.late = LateRecords(self.changed)
         self._coverage: dict[Access, IntervalUnion] = {}
         self._waiting: dict[Access, set[str]] = {}
@@ -105,12 +105,12 @@ class AccessState:
     def _concerns_history(self, fact: Fact) -> bool:
         """Whether a fact is about access, all reports about which were received long after its end."""
         known: list[bool] = []
-        history_after = self._lookup.policy.history_after_seconds
+        history_after = self._policy.stated.history_after_seconds
         if grant := self.grants.get(fact.grant_key):
             known.append(grant.is_historical(self.limits_of(grant)))
         for about in (self.sessions.get(fact.session_key), self.requests.get(fact.request_key)):
             if about is not None:
-                known.append(about.receipt.is_historical(history_after))
+                known.append(about.reported.is_historical(history_after))
         return bool(known) and all(known)
 
     def restore_sources(self, size: int, histories: Iterable[dict[str, Any]]) -> None:
@@ -129,7 +129,7 @@ class AccessState:
 
     def limits_of(self, grant: Grant) -> GrantLimits:
         """Return the limits of a grant."""
-        return self._lookup.limits(grant.source, grant.access, grant.environment)
+        return self._policy.limits(grant.source, grant.access, grant.environment)
 
     def is_alone(self, grant: Grant) -> bool:
         """Whether no other grant of the same access is known."""

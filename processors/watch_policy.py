@@ -27,7 +27,7 @@ from .naming import Environment, Installation, Naming, Person, Strict, contradic
 
 Revoke = Literal["auto", "never", "deadline", "overdue"]
 Evidence = Literal["none", "deadline", "api_accepted", "confirmed"]
-Report = Literal["remove", "extend", "approve"]
+ReporterRight = Literal["remove", "extend", "approve"]
 MOST_BYTES = 1 << 20
 """Size of the policy as JSON: it is one record, and the views of the store read it in each query."""
 MOST_REMEMBERED = 10_000
@@ -154,7 +154,7 @@ class Reporter(Strict):
     source: str
     """The system whose grants and requests it may report about."""
     source_instance: str = "*"
-    may: Annotated[frozenset[Report], InOrder] = frozenset({"remove"})
+    may: Annotated[frozenset[ReporterRight], InOrder] = frozenset({"remove"})
 
     def matches(self, source: Source, issuer: SourceName) -> bool:
         """Whether this is about events of a source about the ids of another one."""
@@ -227,14 +227,17 @@ BUILT_IN = WatchPolicy(
 """Believes the tools whose adapters mark credentials that stop working without a record, and record every renewal."""
 
 
-class PolicyLookup:
-    """Looks up limits, with a cache: a million grants have few kinds of access."""
+class EffectivePolicy:
+    """What a policy means for each access and source, with a cache: a million grants have few kinds of access.
+
+    ``stated``: the policy as it is written.
+    """
 
     def __init__(self, policy: WatchPolicy = BUILT_IN) -> None:
-        self.policy = policy
+        self.stated = policy
         self._limits: dict[tuple[Source, tuple[str, ...] | None, str], GrantLimits] = {}
         self._sources: dict[Source, SourceLimits] = {}
-        self._reports: dict[tuple[Source, SourceName], frozenset[Report]] = {}
+        self._reports: dict[tuple[Source, SourceName], frozenset[ReporterRight]] = {}
 
     def limits(self, source: Source, access: Access | None, environment: str) -> GrantLimits:
         """Return the limits of an access, whoever has it."""
@@ -242,18 +245,18 @@ class PolicyLookup:
         key = (source, access and (access[0], access[2], access[3], access[4]), environment)
         limits = self._limits.get(key)
         if limits is None:
-            values = self.policy.default.model_dump()
-            for rule in self.policy.rule:
+            values = self.stated.default.model_dump()
+            for rule in self.stated.rule:
                 if rule.matches(source, access, environment):
                     values |= rule.model_dump(include=set(values), exclude_unset=True)
             values |= {"delivery_seconds": self._delivery(source)}
-            values |= {"history_after_seconds": self.policy.history_after_seconds}
+            values |= {"history_after_seconds": self.stated.history_after_seconds}
             limits = self._limits[key] = GrantLimits.model_validate(values)
         return limits
 
     def _delivery(self, source: Source) -> float:
         """Return how long a report of the end of a grant may take, from its source or from one that may remove it."""
-        others = (one for one in self.policy.reporter if "remove" in one.may)
+        others = (one for one in self.stated.reporter if "remove" in one.may)
         named = (Source(one.system, one.instance) for one in others if one.is_about(source))
         return max(self.source_limits(one).delivery_seconds for one in (source, *named))
 
@@ -262,7 +265,7 @@ class PolicyLookup:
         found = self._sources.get(source)
         if found is None:
             values: dict[str, Any] = {}
-            for one in self.policy.source:
+            for one in self.stated.source:
                 if one.matches(source):
                     values |= one.model_dump(exclude_unset=True)
             found = SourceLimits.model_validate(values)
@@ -270,11 +273,11 @@ class PolicyLookup:
                 self._sources[source] = found
         return found
 
-    def reports(self, source: Source, issuer: SourceName) -> frozenset[Report]:
+    def reports(self, source: Source, issuer: SourceName) -> frozenset[ReporterRight]:
         """Return what a source may report about the grants and requests that another one issued."""
         found = self._reports.get((source, issuer))
         if found is None:
-            found = frozenset(what for one in self.policy.reporter if one.matches(source, issuer) for what in one.may)
+            found = frozenset(what for one in self.stated.reporter if one.matches(source, issuer) for what in one.may)
             if source.system == ENFORCER:
                 found |= {"remove"}
             if len(self._reports) < MOST_REMEMBERED:
@@ -283,7 +286,7 @@ class PolicyLookup:
 
     def severity(self, rule: str) -> Severity:
         """Return the severity of a finding rule."""
-        return self.policy.severity.get(rule, FINDING_RULES[rule].severity)
+        return self.stated.severity.get(rule, FINDING_RULES[rule].severity)
 
 
 def load_policy(path: Path | None) -> WatchPolicy:

@@ -8,7 +8,7 @@ from ...access import NEVER, SECOND
 from .facts import Fact
 
 
-class Receipt(NamedTuple):
+class ReportTimes(NamedTuple):
     """Of the reports about something without a deadline: when the first was received, and the newest time in them."""
 
     first: int = NEVER
@@ -16,15 +16,15 @@ class Receipt(NamedTuple):
     imported: bool = False
     """Whether the first report was marked as an import of history."""
 
-    def with_fact(self, fact: Fact) -> Receipt:
-        """Return the receipt with the next fact."""
+    def with_fact(self, fact: Fact) -> ReportTimes:
+        """Return the times with the next fact."""
         imported = fact.imported if fact.received < self.first else self.imported
         newest = max(self.newest, min(fact.occurred, fact.append))
-        return Receipt(min(self.first, fact.received), newest, imported)
+        return ReportTimes(min(self.first, fact.received), newest, imported)
 
     def is_historical(self, history_after_seconds: float) -> bool:
         """Whether nothing was received until long after all of it."""
         return self.first < NEVER and self.first >= self.newest + int(history_after_seconds * SECOND)
 
 
-NO_RECEIPT = Receipt()
+NOT_REPORTED = ReportTimes()
