@@ -269,7 +269,9 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing_running(folder: Path) -
     assert not slow.alive()
 
 
+@pytest.mark.slow
 def test_the_first_clean_stop_saves_a_class_archive_that_the_next_start_uses(folder: Path, tmp_path: Path) -> None:
+    """Slow, because Java takes ten seconds of CPU time for the archive."""
     lines: list[str] = []
     shutil.copytree(ensure_jars(default_cache(), lines.append)[0].parent, tmp_path / f"kafka-{KAFKA_VERSION}")
     for archive in tmp_path.glob("*/classes-*"):
