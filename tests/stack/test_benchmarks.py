@@ -17,6 +17,18 @@ ROOT = Path(__file__).parents[2]
     "command",
     [
         ("bench.json", "benchmarks.main", "--events", "20000", "--repeat", "1", "--no-memory"),
+        (
+            "bench-gateway.json",
+            "benchmarks.gateway",
+            "--seconds",
+            "2",
+            "--connections",
+            "4",
+            "--rate",
+            "50",
+            "--outage",
+            "6",
+        ),
         ("bench-watch.json", "benchmarks.watch", "--grants", "2000", "--seconds", "5"),
     ],
     ids=lambda command: command[1],
