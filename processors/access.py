@@ -11,6 +11,7 @@ from ..schemas.access_key import join_parts, split_parts
 
 SECOND = 1_000_000
 """Microseconds."""
+HOUR = 3600 * SECOND
 DAY = 86_400 * SECOND
 NEVER = 1 << 62
 """A time that never comes."""

@@ -22,7 +22,7 @@ from ..schemas.access_key import SourceName
 from ..schemas.finding_rules import FINDING_RULES, Severity
 from ..schemas.instance_names import InstanceNames
 from ..schemas.own_sources import ENFORCER
-from .access import NEVER, SECOND, Access, Source
+from .access import NEVER, Access, Source, in_micros
 from .naming import Environment, Installation, Naming, Person, Strict, contradictions, matches_pattern
 
 Revoke = Literal["auto", "never", "deadline", "overdue"]
@@ -86,15 +86,15 @@ class GrantLimits(AccessLimits):
         """
         if deadline >= NEVER:
             return NEVER
-        return self.with_grace(max(deadline + int(self.delivery_seconds * SECOND), reported))
+        return self.with_grace(max(deadline + in_micros(self.delivery_seconds), reported))
 
     def longest_end(self, begin: int) -> int:
         """Return when access that began at a time must end at the latest, by ``max_seconds``; ``NEVER`` without it."""
-        return NEVER if self.max_seconds is None else begin + int(self.max_seconds * SECOND)
+        return NEVER if self.max_seconds is None else begin + in_micros(self.max_seconds)
 
     def with_grace(self, time: int) -> int:
         """Return a time plus the grace."""
-        return NEVER if time >= NEVER else time + int(self.grace_seconds * SECOND)
+        return NEVER if time >= NEVER else time + in_micros(self.grace_seconds)
 
 
 class PolicyEntry(Strict):

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from ..access import OTHER_SOURCES, SECOND, Source
+from ..access import HOUR, OTHER_SOURCES, Source
 
-HOUR = 3600 * SECOND
 MOST_RUNS = 1000
 """Runs of one counter in one topic. The numbers of a sender that does not count make a run each."""
 MOST_RUNS_IN_ALL = 100_000

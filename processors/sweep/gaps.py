@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 from ...schemas.event import Event, EventSource, Subject
 from ...schemas.finding_event import finding_event
 from ...schemas.finding_rules import Severity
-from ..access import OTHER_SOURCES, Source, to_datetime
+from ..access import HOUR, OTHER_SOURCES, Source, to_datetime
 from .compare import SYSTEM
-from .counters import HOUR, MissingNumbers
+from .counters import MissingNumbers
 
 RULE = "sequence_gap"
 MOST_SOURCES = 100

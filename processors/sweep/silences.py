@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...schemas.event import LIFECYCLE_TOPIC
-from ..access import SECOND, Source, shorten_source
+from ..access import Source, in_micros, shorten_source
 from ..watch_policy import EffectivePolicy
 from .gaps import Identity, SourceChange
 from .numbered_events import ORIGINS, Ask
@@ -51,7 +51,7 @@ class Silences:
 
     def __init__(self, policy: EffectivePolicy) -> None:
         self._policy = policy
-        self._history = int(policy.stated.history_after_seconds * SECOND)
+        self._history = in_micros(policy.stated.history_after_seconds)
         self._last: dict[Source, int] = {}
         """Append time of the latest event of each source whose silence the policy limits."""
         self._unsigned = 0
@@ -99,6 +99,6 @@ class Silences:
         found = {}
         for source, last in self._last.items():
             longest = self._policy.source_limits(source).silent_after_seconds
-            if longest is not None and (since := last + int(longest * SECOND)) < now:
+            if longest is not None and (since := last + in_micros(longest)) < now:
                 found[str(source), since] = last
         return found

@@ -20,7 +20,7 @@ from ...kafka.records import is_empty
 from ...kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ...ledger.batch import Head
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
-from ..access import SECOND
+from ..access import in_micros
 from ..watch_policy import EffectivePolicy, WatchPolicy
 from . import compare, gaps, silences
 from .counters import Counters
@@ -66,7 +66,7 @@ class Sweeper:
         self._logs, self._deployment = logs, logs.deployment
         self._is_live, self._open_store = is_live, open_store
         self._policy, self._interval = EffectivePolicy(policy), interval
-        self._counters = Counters(lambda source: int(self._policy.source_limits(source).gap_wait_seconds * SECOND))
+        self._counters = Counters(lambda source: in_micros(self._policy.source_limits(source).gap_wait_seconds))
         self._numbered = NumberedEvents(self._counters, policy.names)
         self._gaps: gaps.GapFindings | None = None
         self._silences = silences.Silences(self._policy)

@@ -20,12 +20,12 @@ from ...schemas.instance_names import POLICY_NAME, InstanceNames
 from ...schemas.own_sources import WATCH
 from ...schemas.rules import InvalidEventError
 from ...schemas.topics import COMMANDS_TOPIC, MAX_RECORD_BYTES
-from ..access import Source, shorten, split_tenant_key, tenant_key, to_datetime
+from ..access import HOUR, Source, shorten, split_tenant_key, tenant_key, to_datetime
 from ..watch_policy import EffectivePolicy, WatchPolicy
 from .core.commands import COMMANDS, LOOK, REVOKE
 from .core.judge import ABOUT_ACCESS, ABOUT_TENANT, FindingChange, Identity, entity_of_finding
 from .core.late_records import LATE
-from .core.sources import HOUR, SKEW
+from .core.sources import SKEW
 from .core.state import AccessState
 from .finding_fields import context_of, fields_of
 from .shard import ONLY_SHARD, Shard

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ...access import NEVER, SECOND, Source
+from ...access import NEVER, SECOND, Source, in_micros
 from ...watch_policy import GrantLimits
 from .facts import Fact
 from .reports import appended, replaced
@@ -112,12 +112,12 @@ def last_end(end: int, newest: int, limits: GrantLimits, *, endless: bool) -> in
     ``newest``: when it was last given, by the source's clock. ``endless``: whether some of it has no end.
     """
     longest = limits.max_seconds if endless and limits.max_seconds is not None else 0
-    return max(end, newest + int(longest * SECOND))
+    return max(end, newest + in_micros(longest))
 
 
 def history_begins(end: int, limits: GrantLimits) -> int:
     """Return when records about access that ended at a time are history if none was received before."""
-    return end + int(limits.history_after_seconds * SECOND)
+    return end + in_micros(limits.history_after_seconds)
 
 
 def end_of_moment(occurred: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ...access import NEVER, SECOND
+from ...access import NEVER, in_micros
 from .facts import Fact
 
 
@@ -24,7 +24,7 @@ class ReportTimes(NamedTuple):
 
     def is_historical(self, history_after_seconds: float) -> bool:
         """Whether nothing was received until long after all of it."""
-        return self.first < NEVER and self.first >= self.newest + int(history_after_seconds * SECOND)
+        return self.first < NEVER and self.first >= self.newest + in_micros(history_after_seconds)
 
 
 NOT_REPORTED = ReportTimes()

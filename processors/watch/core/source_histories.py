@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ...access import EVERY_TENANT, OTHER_SOURCES, SECOND, Source, shorten, shorten_source
+from ...access import EVERY_TENANT, HOUR, OTHER_SOURCES, SECOND, Source, shorten, shorten_source
 from ...watch_policy import EffectivePolicy
 from .changed import ChangedEntities
 from .entities import Entity
 from .facts import Fact
-from .sources import HOUR, SKEW, SourceHistory
+from .sources import SKEW, SourceHistory
 
 MAX_SOURCES = 10_000
 """Sources that are followed one by one, besides those that sign."""

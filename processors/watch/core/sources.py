@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....schemas.finding_rules import FINDING_RULES, Severity
-from ...access import NEVER, OTHER_SOURCES, SECOND, Source, shorten, tenant_key
+from ...access import HOUR, NEVER, OTHER_SOURCES, SECOND, Source, in_micros, shorten, tenant_key
 from .candidate import Candidate
 from .facts import Fact
 from .intervals import IntervalUnion
 
-HOUR = 3600 * SECOND
 CONFLICT = "event_conflict"
 REMAPPED = "event_conflict by mapping"
 """Counted like a rule: events that another version of the adapter made, with the same content."""
@@ -78,7 +77,7 @@ class SourceHistory:
     @classmethod
     def of(cls, source: Source, silence: float | None) -> SourceHistory:
         """Return the history of a source that has reported nothing. ``silence``: how many seconds are too long."""
-        active = IntervalUnion(int(silence * SECOND)) if silence is not None else None
+        active = IntervalUnion(in_micros(silence)) if silence is not None else None
         return cls(source, active)
 
     def add(self, fact: Fact) -> None:
