@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..schemas.catalog import event_schema
 from ..schemas.codec import EventEncoder
-from ..schemas.event import PIPELINE_TYPES, Event
+from ..schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC, PIPELINE_TYPES, Event
 from ..schemas.framing import confluent_prefix
 from ..schemas.placement import placement_of
 from ..schemas.rules import InvalidEventError
@@ -86,6 +86,11 @@ class KafkaRecords:
         key = placement.key.encode()
         headers = signer.headers(event.topic, key, value) if signer is not None else []
         return KafkaRecord(self._topic_prefix + event.topic, key, value, placement.partition, headers)
+
+    def prepare(self) -> None:
+        """Register the schemas now rather than with the first event. Raises RegistryError."""
+        for topic in (LIFECYCLE_TOPIC, ACTIVITY_TOPIC):
+            self._encoder(topic)
 
     def _encoder(self, topic: str) -> EventEncoder:
         encoder = self._encoders.get(topic)

@@ -50,6 +50,7 @@ class GatewayServer:
     Raises:
         SettingsError, ConfigError: a file or an address cannot be used.
         SpoolError, UsageError: the spool cannot be used.
+        RegistryError: there is a schema registry, and it does not answer.
     """
 
     def __init__(self, settings: Settings, config: GatewayConfig) -> None:
@@ -65,6 +66,7 @@ class GatewayServer:
         self._tls = _tls(config)
         credentials = Credentials(config, _webhooks(config))
         records = KafkaRecords(options, settings.topic_prefix, settings.lifecycle_shards, schema_registry(settings))
+        records.prepare()
         self._connections = _Connections(MOST_CONNECTIONS)
         self._listener = _listen(config)
         try:
@@ -118,6 +120,7 @@ class GatewayServer:
                 timeout_keep_alive=SECONDS_TO_STAY_IDLE,
                 timeout_graceful_shutdown=SECONDS_TO_ANSWER,
                 server_header=False,
+                proxy_headers=False,  # nobody else decides who the client is
                 ssl_context_factory=(lambda _config, _default: cast("ssl.SSLContext", self._tls))
                 if self._tls
                 else None,

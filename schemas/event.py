@@ -8,7 +8,11 @@ import secrets
 import uuid
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 EVENT_ID_NAMESPACE = uuid.UUID("6f1c0b52-5a0e-5d7c-9c55-0b8f0e6d3a41")
 """Never changes: event ids are uuid5 in this namespace."""
@@ -51,6 +55,9 @@ PIPELINE_TYPES = (
     "epoch.opened",
     "query.executed",
 )
+
+_UNCHANGED = frozenset({type(None), str, bytes, int, bool, float})
+"""Types of values that a datum has as they are."""
 
 NEVER_ERASED = frozenset(
     {"key.changed", "schema.registered", "source.registered", "config.changed", "payload.erased", "epoch.opened"}
@@ -320,10 +327,21 @@ def make_event_id(source: EventSource, event_type: str, ordinal: int = 0) -> str
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+    kind = type(value)
+    if kind in _UNCHANGED:
+        return value
     if isinstance(value, datetime):
         return value.astimezone(UTC)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if is_dataclass(kind):
+        # Most members need no call: this is half of the time that it takes to encode an event.
+        return {
+            name: one if type(one := getattr(value, name)) in _UNCHANGED else _plain(one) for name in _names_of(kind)
+        }
     return value
+
+
+@cache
+def _names_of(kind: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind))

@@ -54,7 +54,9 @@ class Stamp:
 
     def record(self, event: Event) -> KafkaRecord:
         """Return the record of an event. Errors as of :meth:`KafkaRecords.of`."""
-        return self.records.of(replace(event, received_at=self.received_at), self.signer)
+        if event.received_at is not self.received_at:
+            event = replace(event, received_at=self.received_at)
+        return self.records.of(event, self.signer)
 
 
 def own_events_answer(outcome: Outcome, where: str) -> dict[str, Any]:

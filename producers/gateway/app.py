@@ -144,7 +144,7 @@ class Gateway:
     @staticmethod
     def _own_events(headers: Mapping[str, str], source: SourceAtWork, text: bytes, stamp: Stamp) -> Outcome:
         outcome = Outcome()
-        for index, found in read_events(given_events(text, headers), source.config):
+        for index, found in read_events(given_events(text, headers), source.config, stamp.received_at):
             outcome.given += 1
             event_id, refusal = None, found
             if not isinstance(found, Refused):

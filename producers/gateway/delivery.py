@@ -18,7 +18,7 @@ from typing import Any, Final
 import structlog
 from confluent_kafka import KafkaException
 
-from ...base.errors import GrantledgerError
+from ...base.errors import DependencyError, GrantledgerError
 from ...kafka.errors import KafkaUnavailableError
 from ..kafka_record import KafkaRecord
 from . import metrics
@@ -39,6 +39,10 @@ _FORWARDED = 500
 """Records that are read from the spool at once."""
 
 log = structlog.get_logger("grantledger.gateway")
+
+
+class DeliveryStoppedError(DependencyError):
+    """Nothing more can be sent to Kafka by this process. What is on the spool is sent by the next one."""
 
 
 class _Batch:
@@ -173,7 +177,7 @@ class Delivery:
         """Take an error that librdkafka reports about its connections."""
         self._kafka_problem = error.str()
         if error.fatal():
-            self._on_failure(SpoolError(f"the Kafka producer cannot go on: {error.str()}"))
+            self._on_failure(DeliveryStoppedError(f"the Kafka producer cannot go on: {error.str()}"))
 
     def _has_room(self, events: int, size: int) -> bool:
         return not self._events or (self._events + events <= MOST_EVENTS and self._bytes + size <= MOST_BYTES)
@@ -278,6 +282,9 @@ class Delivery:
             self._settle()
         except GrantledgerError as error:
             self._on_failure(error)
+        except Exception as error:
+            log.exception("delivery_failed")
+            self._on_failure(DeliveryStoppedError(f"the delivery to Kafka has stopped: {type(error).__name__}"))
         finally:
             reader.close()
 

@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -65,11 +66,13 @@ def given_events(body: bytes, headers: Mapping[str, str]) -> list[Any]:
     return [_structured(one) for one in values] if media_type == BATCH else values
 
 
-def read_events(given: list[Any], source: GatewaySource) -> Iterator[tuple[int, Event | Refused]]:
+def read_events(
+    given: list[Any], source: GatewaySource, received_at: datetime
+) -> Iterator[tuple[int, Event | Refused]]:
     """Yield the index of each event, and the event in the name of its source, or why it is refused."""
     for index, value in enumerate(given):
         try:
-            yield index, _event(value, source, Location("event", index))
+            yield index, _event(value, source, received_at, Location("event", index))
         except RecordError as error:
             problems = "; ".join(f"{one.field}: {one.problem}" if one.field else one.problem for one in error.more)
             yield index, Refused(index, error.problem + (f"; {problems}" if problems else ""), error.field or "")
@@ -135,7 +138,7 @@ def _binary(headers: Mapping[str, str]) -> dict[str, Any]:
     return {**attributes, "datacontenttype": headers.get("content-type", "application/json")}
 
 
-def _event(value: Any, source: GatewaySource, location: Location) -> Event:
+def _event(value: Any, source: GatewaySource, received_at: datetime, location: Location) -> Event:
     if isinstance(value, _Cloud):
         fields = Fields(_unwrapped(value, location), location, "data.")
     elif isinstance(value, dict):
@@ -144,12 +147,11 @@ def _event(value: Any, source: GatewaySource, location: Location) -> Event:
         raise RecordError(location, None, "must be an object")
     _check_bound(fields, source)
     event = event_from_json(fields)
-    own = event.source
-    bound = EventSource(
-        source.source_system, source.instance or "", own.native_id, own.native_type, own.seq, own.sender
-    )
+    own, given = event.source, fields.object("source")
+    seq, sender = given.integer("seq"), given.text("sender")
+    bound = EventSource(source.source_system, source.instance or "", own.native_id, own.native_type, seq, sender)
     # A new source has a new event_id.
-    return replace(event, source=bound, tenant=source.tenant, event_id="")
+    return replace(event, source=bound, tenant=source.tenant, received_at=received_at, event_id="")
 
 
 def _check_bound(fields: Fields, source: GatewaySource) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from grantledger.base.errors import GrantledgerError
 from grantledger.kafka.errors import KafkaUnavailableError
 from grantledger.producers.gateway.app import Gateway
 from grantledger.producers.gateway.body import Bodies
@@ -114,7 +115,7 @@ class GatewayInProcess:
         answers: Callable[[], bool] = lambda: True,
     ) -> None:
         self.kafka = kafka or FakeKafka()
-        self.failures: list[Exception] = []
+        self.failures: list[GrantledgerError] = []
         self.spool_path = folder / "spool.sqlite3"
         tokens = [{"source": name, "sha256": token_digest(token)} for name, token in TOKENS.items()]
         known = {one["name"] for one in sources}

@@ -91,6 +91,14 @@ def test_fields_of_the_pipeline_are_refused(gateway: GatewayInProcess, name: str
     assert (error["field"], error["problem"].partition(";")[0]) == (name, "is not a field of the event")
 
 
+def test_the_numbers_of_a_sender_are_kept(gateway: GatewayInProcess) -> None:
+    """Without source.system, which the credential decides."""
+    source = {"native_id": "n", "seq": 7, "sender": "bot-1"}
+    assert gateway.post("/v1/events", {**GRANT, "source": source}).status_code == 200
+    [event] = gateway.kafka.events
+    assert (event["source"]["seq"], event["source"]["sender"]) == (7, "bot-1")
+
+
 def test_the_time_of_receipt_is_the_gateways(gateway: GatewayInProcess) -> None:
     assert gateway.post("/v1/events", {**GRANT, "received_at": "2001-01-01T00:00:00Z"}).status_code == 200
     assert gateway.kafka.events[0]["received_at"].year > 2001

@@ -13,8 +13,13 @@ import pytest
 from grantledger.base.errors import UsageError
 from grantledger.producers.gateway import delivery
 from grantledger.producers.gateway.spool import SpoolConnection, SpoolError, SpoolFile
-from support.gateway import FakeKafka, GatewayInProcess
+from support.gateway import FakeKafka, GatewayInProcess, ReportedError
 from support.waiting import wait_for
+
+
+class FatalError(ReportedError):
+    def fatal(self) -> bool:
+        return True
 
 
 def events(*numbers: int) -> list[dict[str, Any]]:
@@ -161,3 +166,17 @@ def test_a_file_that_is_no_spool_is_named(tmp_path: Path) -> None:
     (tmp_path / "spool.sqlite3").write_bytes(b"something else" * 1000)
     with pytest.raises(SpoolError, match=r"spool\.sqlite3: the spool cannot be opened"):
         SpoolFile(tmp_path / "spool.sqlite3")
+
+
+def test_a_delivery_that_cannot_go_on_ends_the_process(tmp_path: Path) -> None:
+    with GatewayInProcess(tmp_path) as gateway:
+        gateway.delivery.connection_problem(FatalError("Local: Fatal error"))
+        assert "Fatal error" in str(gateway.failures[0])
+
+        def fail(seconds: float) -> int:
+            raise ValueError("a fault of the program")
+
+        gateway.kafka.poll = fail  # type: ignore[method-assign]
+        wait_for(lambda: len(gateway.failures) > 1 or None, "the process ends", pause=0.02)
+        assert "has stopped: ValueError" in str(gateway.failures[1])
+        assert {type(one).exit_code for one in gateway.failures} == {1}
