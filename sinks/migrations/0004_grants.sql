@@ -283,11 +283,11 @@ SELECT
     fromUnixTimestamp64Micro(given[1].occurred, 'UTC') AS activated_at,
     fromUnixTimestamp64Micro(latest.occurred, 'UTC') AS given_at,
     fromUnixTimestamp64Micro(latest.taken, 'UTC') AS given_recorded_at,
-    fromUnixTimestamp64Micro(greatest(stretch.taken, since_ended), 'UTC') AS stretch_recorded_at,
+    fromUnixTimestamp64Micro(begun, 'UTC') AS stretch_recorded_at,
     fromUnixTimestamp64Micro(due_taken, 'UTC') AS deadline_recorded_at,
     effective.starts_at AS starts_at, fromUnixTimestamp64Micro(latest_end, 'UTC') AS expires_at, effective.expiry_source AS expiry_source,
     fromUnixTimestamp64Micro(due, 'UTC') AS deadline,
-    if(due IS NULL AND longest > 0, fromUnixTimestamp64Micro(least(greatest(stretch.taken, since_ended) + longest, 253402300799000000), 'UTC'), NULL) AS policy_deadline,
+    if(due IS NULL AND longest > 0, fromUnixTimestamp64Micro(least(begun + longest, 253402300799000000), 'UTC'), NULL) AS policy_deadline,
     toBool(ends_by_itself) AS ends_by_itself,
     ['none', 'deadline', 'api_accepted', 'confirmed'][1 + arrayMax(arrayPushBack(after.evidence, 0))] AS reported_evidence,
     if(gone, fromUnixTimestamp64Micro(removal.occurred, 'UTC'), NULL) AS confirmed_at,
@@ -314,12 +314,6 @@ FROM
     SELECT
         *,
         arrayConcat(missed[indexOf(given.place, latest.place)], arrayFilter(each -> each.place > latest.place, acting)) AS after,
-        arrayLast(
-            (event, before) -> before.2 = 0
-                OR arrayExists(each -> each.evidence = 3 AND each.place > before.1 AND each.place < event.place, acting),
-            turns,
-            arrayZip(arraySlice(arrayPushFront(turns.place, CAST((0, 0), 'Tuple(UInt32, UInt64)')), 1, length(turns)), arrayMap(nth -> nth > 1, arrayEnumerate(turns)))
-        ) AS stretch,
         -- The earliest end of all contents with this event id.
         arrayMin(event -> if(event.source = effective.source AND event.id = effective.id, ifNull(toUnixTimestamp64Micro(event.expires_at), 9223372036854775807), 9223372036854775807), every_given) AS earliest
     FROM
@@ -330,7 +324,7 @@ FROM
         if(believed AND lasting.1 > 0, turns[lasting.1], turns[-1]) AS effective,
         lasting.1 > 0 AND lasting.3 AS ends_by_itself,
         if(lasting.1 = 0, turns[-1], turns[lasting.1]).taken AS due_taken,
-        if(lasting.5 > 1, turns[lasting.5].taken, 0) AS since_ended
+        turns[greatest(lasting.5, 1)].taken AS begun
     FROM
     (
     SELECT
@@ -340,7 +334,7 @@ FROM
         -- end, change nothing.
         arrayFold(
             (so_far, turn) -> multiIf(
-                so_far.1 = 0 OR turn.5, (turn.1, turn.2, turn.3, turn.4, turn.1),
+                so_far.1 = 0 OR turn.5, (turn.1, turn.2, turn.3, turn.4, if(so_far.1 = 0 OR turn.7, turn.1, so_far.5)),
                 turn.2 = so_far.2 AND (turn.4 OR NOT so_far.4),
                     (so_far.1, so_far.2, so_far.3 AND turn.3, so_far.4, if(so_far.3 AND so_far.2 <= turn.6, turn.1, so_far.5)),
                 turn.3 AND NOT turn.4 AND turn.2 < so_far.2 AND so_far.2 < 9223372036854775807,
@@ -354,15 +348,16 @@ FROM
     SELECT
         *,
         -- By turn: its number, its end, whether it ends by itself, whether it extends, whether a removal that counts
-        -- precedes, and when it was recorded.
+        -- precedes, when it was recorded, and whether that removal was known by then.
         arrayMap(
             (event, nth, before) -> CAST((
                 nth,
                 if(event.ends = 9223372036854775807, event.ends, greatest(1, event.ends - greatest(0, event.occurred - event.taken))),
                 event.ends_by_itself, event.extended,
                 nth > 1 AND arrayExists(each -> has(sufficient, each.evidence) AND each.place > before AND each.place < event.place, acting),
-                event.taken
-            ), 'Tuple(UInt32, Int64, Bool, Bool, Bool, Int64)'),
+                event.taken,
+                nth > 1 AND arrayExists(each -> has(sufficient, each.evidence) AND each.place > before AND each.place < event.place AND each.taken <= event.taken, acting)
+            ), 'Tuple(UInt32, Int64, Bool, Bool, Bool, Int64, Bool)'),
             agreed, arrayEnumerate(agreed), arraySlice(arrayPushFront(agreed.place, CAST((0, 0), 'Tuple(UInt32, UInt64)')), 1, length(agreed))
         ) AS steps
     FROM
@@ -578,7 +573,8 @@ FROM
             UNION ALL
             SELECT
                 tenant, grant_id, grant_key, issuer, CAST(true, 'Bool') AS whole_request, known,
-                event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                event_type, event_id, if((epoch, `index`) < known, least(happened_at, reported_at), happened_at) AS occurred_at,
+                greatest(reported_at, known_at) AS recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, said_to_end, removal_evidence, signature, outcome
             FROM
@@ -587,7 +583,8 @@ FROM
                     grant_id, grant_key,
                     CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
                     argMin(request_key, (epoch, `index`)) AS request_key,
-                    CAST(min((epoch, `index`)), 'Tuple(UInt32, UInt64)') AS known
+                    CAST(min((epoch, `index`)), 'Tuple(UInt32, UInt64)') AS known,
+                    argMin(recorded_at, (epoch, `index`)) AS known_at
                 FROM access_events
                 WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id != '' AND request_id != ''
                     AND startsWith(event_type, 'grant.') AND source_system = grant_source_system
@@ -599,7 +596,7 @@ FROM
             (
                 SELECT
                     tenant,
-                    event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                    event_type, event_id, occurred_at AS happened_at, recorded_at AS reported_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
                 resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
                 expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
                 FROM access_events

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.processors.access import SECOND
+from grantledger.processors.access import NEVER, SECOND
 from grantledger.processors.sweep import compare as sweep
 from grantledger.processors.watch.core.judge import Judge
 from grantledger.processors.watch_policy import AccessRule, WatchPolicy
@@ -161,11 +161,30 @@ def test_what_arrives_late_hides_no_access_and_pages_nobody(tmp_path: Path) -> N
     assert old == {key for key, one in judge.state.grants.items() if one.is_historical(judge.state.limits_of(one))}
 
 
-@pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
+SIZES = {"7, 900": (7, 900)} | {f"{seed}, 2000": (seed, 2000) for seed in (6, 8, 9, 10, 21)}
+"""Seed, and number of lives: all but the first only with GRANTLEDGER_TEST_SLOW=1."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(size, id=name, marks=[pytest.mark.slow] * (size[1] > 900)) for name, size in SIZES.items()],
+)
+def lived(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
     """Return lives, and the folder of a store that has them and no policy."""
-    story = lives(random.Random(7), 900)
+    seed, count = request.param
+    story = lives(random.Random(seed), count)
     return story, fill(tmp_path_factory.mktemp("lives"), story.records, cuts=(97, 5, 300), sources=KEYS, states=False)
+
+
+def ends_of(judge: Judge, now: int) -> dict[str, tuple[int | None, int]]:
+    """Return the deadline of each grant that has not ended by a time, and when its report was appended."""
+    found = {}
+    for key, one in judge.state.grants.items():
+        limits = judge.state.limits_of(one)
+        if one.activations and one.removed(limits) > now:
+            last = one.periods(limits)[-1]
+            found[key] = None if last.deadline == NEVER else last.deadline, last.activation.append
+    return found
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -178,7 +197,9 @@ def test_sql_and_the_rules_find_the_same(name: str, lived: tuple[Story, Path], t
     with stored(tmp_path, [policy_record(story, policy)], sources=KEYS, onto=filled) as ask:
         rows = ask(sweep.OPEN_GRANTS, now=now, ending=ending, endless=endless)
         found = ask(
-            "SELECT grant_key, historical, removed_at IS NULL AS unresolved, "
+            "SELECT grant_key, historical, removed_at IS NULL AS unresolved, ended, "
+            "toUnixTimestamp64Micro(ifNull(deadline, policy_deadline)) AS due, "
+            "toUnixTimestamp64Micro(deadline_recorded_at) AS told, "
             "ifNull(removed_at = deadline AND removal_evidence = 'deadline', false) AS expired FROM grant_states"
         )
         listed = "SELECT grant_key, state, running FROM grants WHERE historical AND state != 'removed'"
@@ -189,6 +210,12 @@ def test_sql_and_the_rules_find_the_same(name: str, lived: tuple[Story, Path], t
     watch = open_overdue(judge, now)
     assert set(view.overdue) == watch - view.undecided
     assert {row["grant_key"] for row in found if row["historical"]} == old
+    assert {row["grant_key"] for row in found} == {key for key, one in judge.state.grants.items() if one.activations}
+    ends = ends_of(judge, now)
+    last = {row["grant_key"]: (row["due"], row["told"]) for row in found if not row["ended"]}
+    assert {key: ends.get(key) for key in last} == last
+    soon = {key for key, (due, _) in ends.items() if due is not None and now <= due < now + 600 * SECOND}
+    assert ends.keys() - last.keys() <= soon, "ended by the clock of the store, which reads it later"
     unresolved = {row["grant_key"] for row in found if row["historical"] and row["unresolved"]}
     assert len(unresolved) > 2
     limits_of = judge.state.limits_of

@@ -173,3 +173,19 @@ def test_its_facts_stay_as_long_as_its_grants() -> None:
     gone = [one for one in judge.forget(at(1_000_000)) if one is not None]
     assert ("grant", key("g1")) in gone and ("request", key("r")) in gone and ("grant", key("other")) not in gone
     assert not judge.state.keeps(index)
+
+
+def test_a_removal_counts_for_the_next_credential_from_when_its_request_was_known() -> None:
+    story = Story()
+    story.granted(0, "g", None)
+    story.removed(50, "", request_id="r")
+    story.granted(60, "g", 200, ends_by_itself=True)
+    believed = WatchPolicy(default=AccessLimits(grace_seconds=10, ends_by_itself=True))
+    found = [
+        ("opened", "no_deadline", "g", 0.0),
+        ("resolved", "no_deadline", "g", 60.0),
+        ("opened", "overdue", "g", 210),
+    ]
+    assert story.findings(299, believed) == found
+    story.removed(300, "g", "none", request_id="r")
+    assert story.findings(5000, believed) == [*found, ("resolved", "overdue", "g", 300)]

@@ -129,12 +129,18 @@ class PeriodWalk:
         by_itself = last.ends_by_itself and self.limits.ends_by_itself
         if before is not None and before.includes(last, deadline, self.limits, by_itself=by_itself):
             return before.continued(last, deadline, superseded, self._removals, self.limits, by_itself=by_itself)
-        if before is not None and not last.extended and before.removed(self.limits) > last.append:
-            by_itself = by_itself and before.ends_by_itself  # an earlier credential may outlast its own end
+        alone_from = 0
+        if before is not None and not last.extended:
+            alone_from, removed = before.alone_from, before.removed(self.limits)
+            if any(one.evidence in self.limits.removal for one in before.removals):
+                alone_from = removed
+            elif removed > last.append:
+                by_itself = by_itself and before.ends_by_itself  # an earlier credential may outlast its own end
         own_deadline = 0 if deadline == NEVER else deadline
         finding_deadline = last.append if deadline in self._deadlines else own_deadline
         return Period(
-            last, first, deadline, superseded, self._removals, finding_deadline, ends_by_itself=by_itself
+            last, first, deadline, superseded, self._removals, finding_deadline, ends_by_itself=by_itself,
+            alone_from=alone_from,
         )  # fmt: skip
 
     def _newest(self) -> list[Period]:

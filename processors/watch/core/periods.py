@@ -25,6 +25,8 @@ class Period(NamedTuple):
     """Already over when it was reported: by the source's clock, a removal earlier in the log came after it."""
     ends_by_itself: bool = False
     """Whether all credentials of the period stop working by its deadline, and the policy believes that."""
+    alone_from: int = 0
+    """Since when it is known that no earlier credential lasts: its removal may have been known later."""
     undone: tuple[Removal, int] | None = None
     """The first removal that was unconfirmed for too long before the access was given back, and when it was."""
 
@@ -70,7 +72,11 @@ class Period(NamedTuple):
 
     def removed(self, limits: GrantLimits) -> int:
         """Return when a removal that counts was reported, or ``NEVER``."""
-        ends_by_itself = self.deadline if self.ends_by_itself or "deadline" in limits.removal else NEVER
+        ends_by_itself = NEVER
+        if "deadline" in limits.removal:
+            ends_by_itself = self.deadline
+        elif self.ends_by_itself:
+            ends_by_itself = max(self.deadline, self.alone_from)
         if not self.removals:
             return ends_by_itself
         reported = next((one.append for one in self.removals if one.evidence in limits.removal), NEVER)
