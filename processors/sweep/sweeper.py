@@ -159,11 +159,10 @@ class Sweeper:
             known = {(row["key"], row["hour"]): bool(row["open"]) for row in ask(gaps.KNOWN)}
             self._gaps = gaps.GapFindings(known)
         LAST_COUNT.set_to_current_time()
-        found = {
-            gaps.RULE: self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased_until(ask))
-        }
+        erased = erased_until(ask)
+        found = {gaps.RULE: self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased)}
         if sum(topic == LIFECYCLE_TOPIC for topic, _ in inputs) > 1:
-            found[silences.RULE] = self._silences.judge(ask, now)
+            found[silences.RULE] = self._silences.judge(ask, now, erased)
         return found
 
     def _sealed_sizes(self, inputs: Mapping[Partition, int]) -> list[tuple[str, int]] | None:

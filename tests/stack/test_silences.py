@@ -15,6 +15,7 @@ from grantledger.processors.watch_policy import EffectivePolicy, SourceLimits, W
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_access import ask_store
 from support.access_store import DEPLOYMENT, Story, fill
+from support.lives import policy_record
 
 MINUTE = 60 * SECOND
 TENANTS = {"acme": 0, "globex": 1}
@@ -73,3 +74,35 @@ def test_the_next_event_in_any_shard_ends_a_silence_that_is_on_record(tmp_path: 
         silences = Silences(EffectivePolicy(POLICY))
         assert silences.judge(ask, now) == [SourceChange("resolved", ("back/eu-1", now - 30 * MINUTE), {})]
         assert silences.judge(ask, now) == []
+
+
+def test_a_silence_that_is_over_is_found_if_it_began_under_the_policy_in_force(tmp_path: Path) -> None:
+    story = Story()
+    now = int(story.now.timestamp()) * SECOND
+    for minute in (-80, -65, -40, -29, -2):  # of a limit of 10 minutes
+        told(story, "paused", "acme", minute)
+    told(story, "paused", "globex", -57)
+    told(story, "paused", "globex", -20)
+    for minute in range(-60, 0, 9):  # never silent, in both shards together
+        told(story, "steady", "acme" if minute % 2 else "globex", minute)
+    story.find("source_silent", "paused/eu-1", -29, deadline=-30, system="grantledger-sweep")
+    told_policy = replace(policy_record(story, POLICY), time_ms=(now - 48 * MINUTE) // 1000)
+    fill(tmp_path, [*story.records, told_policy], sources=two_shards())
+    with ask_store(Settings(data_dir=tmp_path)) as ask:
+        silences = Silences(EffectivePolicy(POLICY))
+        found = silences.judge(ask, now)
+        since_57, since_40, since_20 = (("paused/eu-1", now - minute * MINUTE) for minute in (47, 30, 10))
+        assert found == [
+            SourceChange("opened", since_57, {"last_event": now - 57 * MINUTE}),
+            SourceChange("opened", since_20, {"last_event": now - 20 * MINUTE}),
+            SourceChange("resolved", since_40, {}),
+            SourceChange("resolved", since_57, {}),
+            SourceChange("resolved", since_20, {}),
+        ]
+        silences.forget()  # they were not published
+        assert silences.judge(ask, now) == found
+        assert silences.judge(ask, now) == [], "each once"
+        restarted = Silences(EffectivePolicy(POLICY)).judge(ask, now, erased_until=now - 46 * MINUTE)
+        assert {one.identity for one in restarted} == {since_40, since_20}
+        other = Silences(EffectivePolicy(POLICY.model_copy(update={"lookups_per_minute": 1.0}))).judge(ask, now)
+        assert other == [SourceChange("resolved", since_40, {})], "that policy is not on record yet"
