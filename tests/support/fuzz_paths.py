@@ -25,7 +25,7 @@ from grantledger.ledger.batch import Head, Records, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis
 from grantledger.ledger.registered_schemas import collect_schemas
 from grantledger.processors.watch.core.judge import Judge
-from grantledger.processors.watch.findings import FindingEvents
+from grantledger.processors.watch.findings import FindingEvents, WatchFault
 from grantledger.processors.watch_policy import EffectivePolicy
 from grantledger.schemas.arrow import decode_values
 from grantledger.schemas.catalog import SchemaCatalog, SchemaConflictError, event_schema
@@ -127,7 +127,8 @@ def _watch(values: list[bytes]) -> None:
             try:
                 events.of_change(change, judge.state, {})
             except InvalidEventError as error:
-                events.of_fault("grant x", at, error)
+                fault = WatchFault("grant x", error)
+                events.of_faults(fault.identity, at, [fault])
     assert judge.faults == []
     list(judge.forget(NOW_MS * 1000 + 5000 * DAY))
 

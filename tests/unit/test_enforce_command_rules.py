@@ -84,7 +84,7 @@ def test_events_of_the_watch_are_commands() -> None:
     story.granted(0, "g1", 60, grant_id_kind="native")
     state = story.watched(10_000)
     [change] = [change for change in state.judge(at(10_000)) if change.finding.rule == REVOKE]
-    said = FindingEvents("test.example", state.lookup, EventEncoder()).of_change(change, state.state, {})
+    said = FindingEvents("test.example", state.policy, EventEncoder()).of_change(change, state.state, {})
     [event] = [event for topic, event, _ in said if topic == COMMANDS_TOPIC]
     found = command_of(read_datum(EventEncoder().encode(event)))
     assert found.key == Key("g1", datetime.fromtimestamp(START + 60, UTC), issuer=("vault", "prod"))

@@ -60,7 +60,8 @@ def _nothing_sent(gateway: GatewayInProcess) -> None:
         (b"1" * 5000, {}, 400, "not JSON"),
         (b'{"event_type":"\\ud800","subject":"x"}', {}, 422, "all 1 records"),
     ],
-    ids=str,
+    # Compressed bytes contain the time: no part of a name, which all test processes must agree on.
+    ids=lambda value: "body" if isinstance(value, bytes) else str(value),
 )
 def test_a_bad_body_is_answered_with_what_is_wrong(
     gateway: GatewayInProcess, body: bytes, headers: dict[str, str], status: int, detail: str
