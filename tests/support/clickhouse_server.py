@@ -71,8 +71,8 @@ class Handler(BaseHTTPRequestHandler):
             if sql.lstrip()[:6].upper() == "INSERT" and body:
                 file.write(body)
                 file.flush()
-                head, _, shape = sql.rpartition(" FORMAT ")
-                sql = f"{head} FROM INFILE '{file.name}' FORMAT {shape}"
+                start, _, shape = sql.rpartition(" FORMAT ")
+                sql = f"{start} FROM INFILE '{file.name}' FORMAT {shape}"
             elif body:
                 head, newline, data = body.partition(b"\n")
                 if head[:6].upper() == b"INSERT" and newline and data:
