@@ -22,11 +22,12 @@ from ..kafka.client_log import CLIENT_LOG
 from ..kafka.topics import check_lifecycle_shards
 from ..producers.gateway.app import Gateway
 from ..producers.gateway.body import Bodies
-from ..producers.gateway.config import MIB, GatewayConfig
+from ..producers.gateway.config import MIB, GatewayConfig, address_of
 from ..producers.gateway.credentials import Credentials, Verify
 from ..producers.gateway.delivery import Delivery
 from ..producers.gateway.source import SourceAtWork
 from ..producers.gateway.spool import SpoolFile
+from ..producers.gateway.syslog import SyslogListener
 from ..producers.kafka_record import KafkaRecords
 from ..producers.options import safe_options
 from ..webhooks.signing import parse_signing_keys, verifies
@@ -63,13 +64,16 @@ class GatewayServer:
         sources = {
             one.name: SourceAtWork(one, signers[one.source_key] if one.source_key else None) for one in config.source
         }
-        self._tls = _tls(config)
+        self._tls = _tls(config, ssl.CERT_OPTIONAL)  # other sources have tokens
+        self._syslog_tls = _tls(config, ssl.CERT_REQUIRED)
         credentials = Credentials(config, _webhooks(config))
         records = KafkaRecords(options, settings.topic_prefix, settings.lifecycle_shards, schema_registry(settings))
         records.prepare()
         self._connections = _Connections(MOST_CONNECTIONS)
-        self._listener = _listen(config)
+        self._credentials, self._syslog = credentials, list[socket.socket]()
+        self._listener = _listen(config.listen)
         try:
+            self._syslog += [_listen(one.listen, udp=one.protocol == "udp") for one in config.syslog]
             spool = SpoolFile(config.spool_file or settings.data_dir / "gateway" / "spool.sqlite3")
             try:
                 producer = Producer({**options, "error_cb": self._broker_error, "logger": CLIENT_LOG})
@@ -83,9 +87,10 @@ class GatewayServer:
                 on_failure=self._fail,
             )
         except BaseException:
-            self._listener.close()
+            for listener in (self._listener, *self._syslog):
+                listener.close()
             raise
-        gateway = Gateway(
+        self._gateway = Gateway(
             sources,
             credentials,
             Bodies(config.max_body_mebibytes * MIB, config.max_decoded_mebibytes * MIB),
@@ -93,13 +98,20 @@ class GatewayServer:
             delivery=self._delivery,
             on_authenticated=lambda scope: self._connections.authenticated(scope["client"]),
         )
-        self._app = gateway.app()
 
     @property
     def url(self) -> str:
         """Where it listens."""
         host, port = self._listener.getsockname()[:2]
         return f"{'https' if self._tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def syslog_addresses(self) -> list[str]:
+        """Where it takes syslog."""
+        addresses = (listener.getsockname()[:2] for listener in self._syslog)
+        return [
+            f"{one.protocol} {host}:{port}" for one, (host, port) in zip(self._config.syslog, addresses, strict=True)
+        ]
 
     def run(self) -> None:
         """Serve until ``stop``.
@@ -109,7 +121,7 @@ class GatewayServer:
         """
         server = uvicorn.Server(
             uvicorn.Config(
-                self._app,
+                self._gateway.app(),
                 # No access log, and no logging setup by uvicorn: an address may contain what a sender chose.
                 log_config=None,
                 access_log=False,
@@ -127,12 +139,25 @@ class GatewayServer:
             )
         )
 
+        async def serve() -> None:
+            listeners = [
+                SyslogListener(
+                    one, listener, self._gateway, source_of=self._credentials.by_certificate, tls=self._syslog_tls
+                )
+                if one.protocol == "tls"
+                else SyslogListener(one, listener, self._gateway, source_of=lambda _certificate: None)
+                for one, listener in zip(self._config.syslog, self._syslog, strict=True)
+            ]
+            for one in listeners:
+                await one.start()
+            await server.serve(sockets=[self._listener])
+            for one in listeners:
+                await one.stop()
+
         self._delivery.start()
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [self._listener]}, name="gateway-http", daemon=True
-        )
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="gateway-http", daemon=True)
         thread.start()
-        log.info("listening", url=self.url, sources=len(self._config.source))
+        log.info("listening", url=self.url, syslog=self.syslog_addresses, sources=len(self._config.source))
         while not self._stop.wait(0.5) and thread.is_alive():
             pass
         server.should_exit = True
@@ -181,7 +206,7 @@ def _webhooks(config: GatewayConfig) -> Mapping[str, Verify]:
     return found
 
 
-def _tls(config: GatewayConfig) -> ssl.SSLContext | None:
+def _tls(config: GatewayConfig, clients: ssl.VerifyMode) -> ssl.SSLContext | None:
     if config.tls_certificate is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -191,8 +216,7 @@ def _tls(config: GatewayConfig) -> ssl.SSLContext | None:
     if config.client_ca is not None:
         with _named("client_ca"):
             context.load_verify_locations(config.client_ca)
-        # Other sources have tokens.
-        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_mode = clients
     return context
 
 
@@ -204,12 +228,18 @@ def _named(key: str) -> Iterator[None]:
         raise ConfigError(f"{key}: cannot be used: {error.strerror or error}") from error
 
 
-def _listen(config: GatewayConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+def _listen(listen: str, *, udp: bool = False) -> socket.socket:
+    address = address_of(listen)
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
-        listener = socket.create_server((config.host, config.port), family=family, backlog=512)
-    except OSError as error:
-        raise SettingsError(f"the gateway cannot listen on {config.listen}: {error.strerror} (listen)") from error
+        if udp:
+            listener = socket.socket(family, socket.SOCK_DGRAM)
+            listener.bind(address)
+            return listener
+        listener = socket.create_server(address, family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"the gateway cannot listen on {listen}: {reason} (listen)") from error
     # Reopening the socket sets its protocol number, without which asyncio does not disable Nagle's algorithm (40 ms per
     # answer).
     return socket.socket(fileno=listener.detach())

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -158,14 +158,34 @@ class Gateway:
                 outcome.refuse(refusal.shown())
         return outcome
 
+    async def map_messages(self, name: str, messages: Sequence[bytes]) -> Outcome:
+        """Return what the records of a tool become in messages that nobody answers."""
+        source = self._sources[name]
+        mapper = RequestMapper(source.adapter_of(None), self._stamp(source))
+        async with source.lock:
+            outcome = await _in_thread(b"".join(messages), lambda: mapper.read_each(messages))
+        self._count_refused(source, outcome)
+        return outcome
+
+    async def store_mapped(self, name: str, outcome: Outcome) -> None:
+        """Store what ``map_messages`` returned. Raises ProblemError if that is not possible now."""
+        await self._deliver(self._sources[name], outcome)
+
     async def _stored(self, source: SourceAtWork, outcome: Outcome) -> str:
         """Store the events of a request, count them, and return where they are."""
-        name = source.config.name
-        metrics.RECORDS.labels(name, "refused").inc(outcome.refused_count)
-        if outcome.refused:
-            source.note_refused(outcome.refused_count, str(outcome.refused[0]["problem"]))
+        self._count_refused(source, outcome)
         if outcome.is_refused:
             raise ProblemError(422, f"all {outcome.given} records are refused", errors=outcome.refused)
+        return await self._deliver(source, outcome)
+
+    @staticmethod
+    def _count_refused(source: SourceAtWork, outcome: Outcome) -> None:
+        metrics.RECORDS.labels(source.config.name, "refused").inc(outcome.refused_count)
+        if outcome.refused:
+            source.note_refused(outcome.refused_count, str(outcome.refused[0]["problem"]))
+
+    async def _deliver(self, source: SourceAtWork, outcome: Outcome) -> str:
+        name = source.config.name
         where = await self._delivery.deliver(outcome.records)
         skipped = outcome.skipped.total()
         metrics.RECORDS.labels(name, "mapped").inc(outcome.given - outcome.refused_count - skipped)

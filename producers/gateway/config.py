@@ -7,7 +7,7 @@ import stat
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -20,6 +20,7 @@ from ..adapters import ADAPTERS, UnknownToolError
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Text = Annotated[str, Field(min_length=1, max_length=255)]
 MIB = 1024 * 1024
+_ADDRESS = r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):\d{1,5}$"
 
 
 class GatewaySource(BaseModel):
@@ -89,12 +90,37 @@ class GatewayToken(BaseModel):
     created: datetime | None = None
 
 
+class GatewaySyslog(BaseModel):
+    """A listener for syslog that carries a tool's records.
+
+    Attributes:
+        source: whose messages these are; with TLS, the client certificate decides instead.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    protocol: Literal["udp", "tcp", "tls"]
+    listen: str = Field(pattern=_ADDRESS)
+    source: Name | None = None
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.protocol == "tls":
+            if self.source is not None:
+                raise ValueError("source: with tls, the client certificate decides (certificate_names)")
+        elif self.source is None:
+            raise ValueError(f"source is required with {self.protocol}")
+        elif not is_loopback(self.listen):
+            raise ValueError(f"listen: {self.protocol} has no credential, so only a loopback address is allowed")
+        return self
+
+
 class GatewayConfig(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: str = Field("127.0.0.1:8480", pattern=r"^(\[[0-9a-fA-F:.]+\]|[0-9.]+):\d{1,5}$")
+    listen: str = Field("127.0.0.1:8480", pattern=_ADDRESS)
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     client_ca: Path | None = None
@@ -104,6 +130,7 @@ class GatewayConfig(BaseModel):
     spool_mebibytes: int = Field(1024, ge=1, le=1024 * 1024)
     source: Annotated[tuple[GatewaySource, ...], Field(min_length=1)]
     token: tuple[GatewayToken, ...] = ()
+    syslog: tuple[GatewaySyslog, ...] = ()
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
@@ -111,7 +138,7 @@ class GatewayConfig(BaseModel):
             raise ValueError("tls_certificate and tls_key belong together")
         if not self.is_loopback and self.tls_certificate is None:
             raise ValueError(
-                f"listen: {self.host} is not a loopback address, so tls_certificate and tls_key are required: tokens "
+                f"listen: {self.listen} is not a loopback address, so tls_certificate and tls_key are required: tokens "
                 "and records would cross the network in the clear"
             )
         names = Counter(one.name for one in self.source)
@@ -124,31 +151,39 @@ class GatewayConfig(BaseModel):
             raise ValueError("certificate_names needs client_ca, which issued the certificates of the clients")
         if unknown := sorted({one.source for one in self.token} - names.keys()):
             raise ValueError(f"token: there is no source {unknown[0]}")
+        for listener in self.syslog:
+            if listener.protocol == "tls" and (self.client_ca is None or self.tls_certificate is None):
+                raise ValueError("syslog: tls needs tls_certificate, tls_key and client_ca")
+            if listener.source is not None and not any(
+                listener.source == each.name and each.tool for each in self.source
+            ):
+                raise ValueError(f"syslog: there is no source {listener.source} with a tool")
         return self
-
-    @property
-    def host(self) -> str:
-        """The address to listen on."""
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """The port to listen on; 0: any free one."""
-        return int(self.listen.rpartition(":")[2])
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return ipaddress.ip_address(self.host).is_loopback
+        return is_loopback(self.listen)
 
     def without_credential(self) -> list[str]:
         """Return the names of the sources that nobody could use."""
-        given = {one.source for one in self.token}
+        given = {token.source for token in self.token} | {listener.source for listener in self.syslog}
         return [
             one.name
             for one in self.source
             if one.name not in given and not one.certificate_names and one.webhook_secret is None
         ]
+
+
+def address_of(listen: str) -> tuple[str, int]:
+    """Return the IP address and the port to listen on."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(listen: str) -> bool:
+    """Return whether only this machine can connect. Raises ValueError for what is no address."""
+    return ipaddress.ip_address(address_of(listen)[0]).is_loopback
 
 
 def load_gateway_config(path: Path) -> GatewayConfig:

@@ -13,6 +13,7 @@ SECONDS = Histogram(
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+SYSLOG_LOST = Counter("grantledger_gateway_syslog_lost", "UDP messages that could not be stored")
 WAITING_EVENTS = Gauge("grantledger_gateway_waiting_events", "Events on the way to Kafka")
 WAITING_BYTES = Gauge("grantledger_gateway_waiting_bytes", "Their bytes")
 SPOOL_EVENTS = Gauge("grantledger_gateway_spool_events", "Events on the spool")

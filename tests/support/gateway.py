@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ class FakeKafka:
         self.records: list[dict[str, Any]] = []
         self.away = False
         self.refuses = ""
+        self.refusals = 0
         self._waiting: deque[tuple[dict[str, Any], Callable[..., None]]] = deque()
         self._changed = threading.Condition()
 
@@ -73,6 +74,7 @@ class FakeKafka:
             ready = [] if self.away else [self._waiting.popleft() for _ in range(len(self._waiting))]
         for record, report in ready:
             if self.refuses:
+                self.refusals += 1
                 report(ReportedError(self.refuses), None)
             else:
                 self.records.append(record)
@@ -143,14 +145,14 @@ class GatewayInProcess:
             spool_after=spool_after,
         )
         at_work = {one.name: SourceAtWork(one, (signers or {}).get(one.name)) for one in config.source}
-        gateway = Gateway(
+        self.gateway = Gateway(
             at_work,
             Credentials(config, webhooks, **clocks),
             Bodies(most_body, most_decoded),
             records=KafkaRecords({}),
             delivery=self.delivery,
         )
-        self.app = gateway.app()
+        self.app = self.gateway.app()
         self._runner = asyncio.Runner()
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://gateway")
@@ -167,6 +169,10 @@ class GatewayInProcess:
     def wait_for_kafka(self) -> None:
         """Nothing is sent directly before the first check of Kafka."""
         wait_for(lambda: self.delivery.state().startswith("Kafka answers") or None, "Kafka answers", pause=0.01)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the event loop of the gateway."""
+        self._runner.run(work)
 
     def request(self, *requests: tuple[str, str, Mapping[str, Any]]) -> list[httpx.Response]:
         """Answer requests at the same time, each a method, a path and the arguments of httpx."""

@@ -11,7 +11,13 @@ import pytest
 from prometheus_client import REGISTRY
 
 from grantledger.producers.gateway import answers, delivery, metrics, tool_records
-from grantledger.producers.gateway.config import GatewayConfig, GatewaySource, GatewayToken, load_gateway_config
+from grantledger.producers.gateway.config import (
+    GatewayConfig,
+    GatewaySource,
+    GatewaySyslog,
+    GatewayToken,
+    load_gateway_config,
+)
 from grantledger.producers.gateway.openapi import EVENTS, INGEST
 from support.command import invoke
 
@@ -36,6 +42,14 @@ def test_the_configurations_of_the_page_are_right(tmp_path: Path) -> None:
     assert not second.is_loopback and second.without_credential() == []
 
 
+def test_the_syslog_tables_of_the_page_are_right(tmp_path: Path) -> None:
+    [tables] = [one for one in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL) if one.startswith("[[syslog]]")]
+    path = configurations(tmp_path)[1]
+    vault = '[[source]]\nname = "vault-eu"\ntool = "vault"\ninstance = "vault-eu-1"\n'
+    path.write_text(path.read_text() + vault + tables)
+    assert [one.protocol for one in load_gateway_config(path).syslog] == ["tls", "tcp"]
+
+
 def test_the_commands_of_the_page_make_it_complete(tmp_path: Path) -> None:
     [path, _] = configurations(tmp_path)
     environment = {"GRANTLEDGER_GATEWAY_CONFIG": str(path), "GRANTLEDGER_DATA_DIR": str(tmp_path)}
@@ -45,7 +59,7 @@ def test_the_commands_of_the_page_make_it_complete(tmp_path: Path) -> None:
 
 
 def test_the_page_explains_every_key_limit_answer_and_metric() -> None:
-    for model in (GatewayConfig, GatewaySource, GatewayToken):
+    for model in (GatewayConfig, GatewaySource, GatewaySyslog, GatewayToken):
         for name, field in model.model_fields.items():
             assert f"`{name}`" in PAGE or f"`[[{name}]]`" in PAGE, name
             if isinstance(field.default, int | float) and field.default > 1:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,14 +17,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import REGISTRY
 
 from grantledger.base.toml import ConfigError
 from grantledger.producers.gateway.config import GatewayConfig
 from grantledger.producers.gateway.credentials import token_digest
 from grantledger.runtime.gateway import GatewayServer
 from grantledger.runtime.settings import Settings, SettingsError
+from support.waiting import wait_for
 
 EVENT = {"event_type": "session.started", "subject": "alice", "session_id": "s"}
+EPOCH = "2024-05-01T10:00:00Z"
 Issued = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
@@ -70,7 +75,12 @@ def config(folder: Path, **changed: object) -> GatewayConfig:
         "tls_certificate": folder / "server.pem",
         "tls_key": folder / "server.pem",
         "client_ca": folder / "ca.pem",
-        "source": [source, {**source, "name": "portal", "tenant": "portal", "certificate_names": ["portal.example"]}],
+        "syslog": [{"protocol": "tls", "listen": "127.0.0.1:0"}],
+        "source": [
+            {"name": "teleport", "tool": "teleport", "instance": "i", "certificate_names": ["teleport.example"]},
+            source,
+            {**source, "name": "portal", "tenant": "portal", "certificate_names": ["portal.example"]},
+        ],
         "token": [{"source": "bot", "sha256": token_digest("glt_bot")}],
     }
     return GatewayConfig.model_validate({**given, **changed})
@@ -81,6 +91,7 @@ def server(folder: Path) -> Iterator[GatewayServer]:
     ca = issue(folder, "ca")
     issue(folder, "server", ca, x509.IPAddress(ip_address("127.0.0.1")))
     issue(folder, "portal", ca, x509.DNSName("portal.example"))
+    issue(folder, "teleport", ca, x509.DNSName("teleport.example"))
     issue(folder, "unknown", ca, x509.DNSName("unknown.example"))
     issue(folder, "stranger", issue(folder, "other-ca"), x509.DNSName("portal.example"))
     running = GatewayServer(settings(folder), config(folder))
@@ -118,6 +129,46 @@ def test_a_certificate_without_a_source_is_no_credential(server: GatewayServer, 
 def test_a_certificate_of_another_issuer_is_refused(server: GatewayServer, folder: Path) -> None:
     with client(server, folder, "stranger") as stranger, pytest.raises(httpx.TransportError):
         stranger.post("/v1/events", json=EVENT)
+
+
+def send_syslog(server: GatewayServer, folder: Path, certificate: str) -> None:
+    """Send one message over TLS, and wait until the gateway has closed the connection."""
+    [(host, _, port)] = [one.removeprefix("tls ").rpartition(":") for one in server.syslog_addresses]
+    context = ssl.create_default_context(cafile=folder / "ca.pem")
+    if certificate:
+        context.load_cert_chain(folder / f"{certificate}.pem")
+    record = {"event": "session.start", "code": "T2000I", "uid": "u", "sid": "s", "user": "a", "time": EPOCH}
+    message = b"<134>1 - host teleport - - - " + json.dumps(record).encode()
+    with (
+        socket.create_connection((host, int(port)), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        secure.sendall(str(len(message)).encode() + b" " + message)
+        secure.shutdown(socket.SHUT_WR)
+        with suppress(OSError):
+            while secure.recv(1):
+                pass
+
+
+def events_of(source: str) -> float:
+    labels = {"source": source, "where": "spool"}
+    return REGISTRY.get_sample_value("grantledger_gateway_events_total", labels) or 0
+
+
+def test_syslog_over_tls_is_of_the_source_with_the_certificate(server: GatewayServer, folder: Path) -> None:
+    before = events_of("teleport")
+    send_syslog(server, folder, "teleport")
+    wait_for(lambda: events_of("teleport") == before + 1, "the event is on the spool")
+
+
+@pytest.mark.parametrize("certificate", ["", "stranger", "unknown"])
+def test_syslog_without_the_certificate_of_a_source_is_refused(
+    server: GatewayServer, folder: Path, certificate: str
+) -> None:
+    before = events_of("teleport"), events_of("portal")
+    with suppress(OSError):
+        send_syslog(server, folder, certificate)
+    assert (events_of("teleport"), events_of("portal")) == before
 
 
 def test_without_tls_nothing_is_answered(server: GatewayServer) -> None:
