@@ -110,7 +110,7 @@ class Anchorer:
             last = last_anchor(self._logs)
         except SealedLogStoppedError as error:
             raise AnchoringStoppedError(str(error)) from error
-        if lost := lost_anchors(self._logs, last, self._held()):
+        if lost := lost_anchors(self._logs, last, self._last_of_targets()):
             reason = f"{ANCHORS_TOPIC} lost anchors: {'; '.join(lost)}"
             self._report("anchors_lost", anchor_log(self._deployment), reason)
             raise AnchoringStoppedError(f"{reason}. Restore the topic, or see `grantledger epoch show`")
@@ -121,20 +121,20 @@ class Anchorer:
         self._publish(last)  # the process may have died between the commit and the targets
         log.info("anchor_log_resumed", origin=last.origin, size=self._frontier.size)
 
-    def _held(self) -> dict[str, Anchor]:
+    def _last_of_targets(self) -> dict[str, Anchor]:
         """Return the last anchor of each target that holds one."""
-        held = {}
+        found = {}
         for target in self._targets:
             try:
                 last = target.last()
                 if last is not None:
                     check_anchor(last, self._signer.public_key)
-                    held[target.name] = last
+                    found[target.name] = last
             except AnchorTargetError as error:
                 log.error("anchor_target_unavailable", target=target.name, reason=str(error))
             except AnchorError as error:
                 self._stop_target(target, f"its last anchor does not verify: {error}")
-        return held
+        return found
 
     def anchor_once(self) -> Anchor | None:
         """Write, commit and publish one anchor; None if no log has begun."""

@@ -12,17 +12,17 @@ from ..ledger.entry import epoch_of, split_origin
 from ..schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, store_group
 
 
-def lost_anchors(logs: SealedLogs, last: Anchor | None, held: Mapping[str, Anchor]) -> list[str]:
+def lost_anchors(logs: SealedLogs, last: Anchor | None, copies: Mapping[str, Anchor]) -> list[str]:
     """Return the traces of anchors that the anchors topic does not have.
 
     Args:
         last: the last valid anchor in the topic.
-        held: the last verified anchor of each copy: the targets, and the store where it can be read.
+        copies: the last verified anchor of each copy: the targets, and the store where it can be read.
     """
     cluster, traces = logs.cluster, []
     committed = committed_offset(cluster, store_group(logs.deployment), ANCHORS_TOPIC, 0)  # before the end, which moves
     begin, end = first_offset(cluster, ANCHORS_TOPIC, 0), end_offset(cluster, ANCHORS_TOPIC, 0)
-    for place, anchor in held.items():
+    for place, anchor in copies.items():
         if split_origin(anchor.origin)[0] == anchor_log(logs.deployment) and _is_later(anchor, last):
             traces.append(f"{place} holds anchor {anchor.index} of {anchor.origin}")
     if committed > end:

@@ -24,7 +24,7 @@ from ..producers.gateway.app import Gateway
 from ..producers.gateway.body import Bodies
 from ..producers.gateway.config import MIB, GatewayConfig, address_of
 from ..producers.gateway.credentials import Credentials, Verify
-from ..producers.gateway.delivery import Delivery
+from ..producers.gateway.delivery import RecordDelivery
 from ..producers.gateway.source import SourceAtWork
 from ..producers.gateway.spool import SpoolFile
 from ..producers.gateway.syslog import SyslogListener
@@ -79,7 +79,7 @@ class GatewayServer:
                 producer = Producer({**options, "error_cb": self._broker_error, "logger": CLIENT_LOG})
             except KafkaException as error:
                 raise SettingsError(f"Kafka options: {error.args[0].str()} (kafka_options)") from error
-            self._delivery = Delivery(
+            self._delivery = RecordDelivery(
                 producer,
                 spool,
                 config.spool_mebibytes * MIB,

@@ -22,7 +22,7 @@ from .scratch import Scratch
 from .steps import Kind, Problem
 
 
-class KafkaRecord(NamedTuple):
+class PlacedRecord(NamedTuple):
     """One Kafka record: its place and its value."""
 
     topic: str
@@ -43,19 +43,19 @@ class PartitionRecords:
     partition: int
     _end: int | None = None
 
-    def __iter__(self) -> Iterator[KafkaRecord]:
+    def __iter__(self) -> Iterator[PlacedRecord]:
         begin = first_offset(self.cluster, self.topic, self.partition)
         if self._end is None:
             self._end = end_offset(self.cluster, self.topic, self.partition)
         for message in read_range(self.cluster, self.topic, self.partition, begin, self._end):
-            yield KafkaRecord(self.topic, self.partition, message.offset() or 0, message.value() or b"")
+            yield PlacedRecord(self.topic, self.partition, message.offset() or 0, message.value() or b"")
 
 
 @dataclass(slots=True)
 class DecodedAnchors:
     """The anchors in records. When they are first read, each record without an anchor is reported as a problem."""
 
-    records: Iterable[KafkaRecord]
+    records: Iterable[PlacedRecord]
     report: VerifyReport | None
 
     def __iter__(self) -> Iterator[Anchor]:
@@ -73,8 +73,8 @@ class KafkaEvidence:
     """Records of the sealed topics, each partition in order of offset, and of the anchor topic, to be read twice."""
 
     deployment: str
-    sealed: Iterable[KafkaRecord]
-    anchors: Iterable[KafkaRecord]
+    sealed: Iterable[PlacedRecord]
+    anchors: Iterable[PlacedRecord]
     name: ClassVar[str] = "kafka"
     complete_epochs: ClassVar[bool] = False
     complete_anchors: ClassVar[bool] = True
@@ -83,7 +83,7 @@ class KafkaEvidence:
     def on_brokers(cls, deployment: str, cluster: Cluster) -> KafkaEvidence:
         """Return the evidence on a cluster, read when it is verified: KafkaUnavailableError is raised then."""
 
-        def sealed() -> Iterator[KafkaRecord]:
+        def sealed() -> Iterator[PlacedRecord]:
             for topic, identity in identify_topics(cluster, SEALED_TOPICS).items():
                 for partition in range(identity.partitions):
                     yield from PartitionRecords(cluster, topic, partition)

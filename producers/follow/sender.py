@@ -16,7 +16,7 @@ KAFKA_OPTIONS = {"message.timeout.ms": 0}
 MOST_EVENTS = 5_000
 MOST_BYTES = 16 * 1024 * 1024
 """Events on the way, and the bytes of their records."""
-TELL_SECONDS = 5.0
+WARN_SECONDS = 5.0
 STOP_SECONDS = 10.0
 """How long a stop reads what is left, and waits for acknowledgements. Without them the positions stay as they are."""
 
@@ -61,7 +61,7 @@ class EventSender:
         if not self._events:
             return
         metrics.WAITING.set(self._events)
-        began, told = time.monotonic(), False
+        began, warned = time.monotonic(), False
         while not self.client.wait(0.5):
             waited = time.monotonic() - began
             if self._stopping() and waited > STOP_SECONDS:
@@ -70,10 +70,10 @@ class EventSender:
                 raise ClientError(
                     f"{self._events} event(s) not acknowledged within {self._limit:g} s{self.client.broker_hint()}"
                 )
-            if not told and waited > TELL_SECONDS:
-                told = True
+            if not warned and waited > WARN_SECONDS:
+                warned = True
                 log.warning("kafka_away", unacknowledged=self._events, reason=self.client.broker_hint().strip(" ()"))
-        if told:
+        if warned:
             log.info("kafka_back", acknowledged=self._events, seconds=round(time.monotonic() - began, 1))
         metrics.EVENTS.inc(self._events)
         metrics.LAST_ACKNOWLEDGEMENT.set_to_current_time()

@@ -173,8 +173,8 @@ class JournalReader(StreamReader):
     def failure(self) -> str:
         """Return why ``journalctl`` ended, after it has; an empty string if it succeeded."""
         code = self._process.wait()
-        said = self._pipe(self._process.stderr).read().decode("utf-8", "replace").strip().splitlines()
-        return "" if code == 0 else f"journalctl ended with {code}: {said[-1] if said else 'it gives no reason'}"
+        lines = self._pipe(self._process.stderr).read().decode("utf-8", "replace").strip().splitlines()
+        return "" if code == 0 else f"journalctl ended with {code}: {lines[-1] if lines else 'it gives no reason'}"
 
     def close(self) -> None:
         """End ``journalctl``, and the thread."""

@@ -23,7 +23,7 @@ from . import metrics, openapi, otlp
 from .answers import Outcome, Stamp, own_events_answer, tool_records_answer
 from .body import Bodies
 from .credentials import Credentials, refused
-from .delivery import Delivery
+from .delivery import RecordDelivery
 from .own_events import Refused, given_events, read_events
 from .problems import MEDIA_TYPE, ProblemError
 from .source import SourceAtWork
@@ -51,7 +51,7 @@ class Gateway:
         bodies: Bodies,
         *,
         records: KafkaRecords,
-        delivery: Delivery,
+        delivery: RecordDelivery,
         on_authenticated: Callable[[Mapping[str, Any]], None] = lambda scope: None,
     ) -> None:
         self._sources, self._credentials, self._bodies = sources, credentials, bodies

@@ -69,7 +69,7 @@ class _Item:
         self.spooled = batch is None
 
 
-class Delivery:
+class RecordDelivery:
     """Delivers records. ``start`` and ``close`` are called once; ``deliver`` from the event loop.
 
     Args:

@@ -15,7 +15,7 @@ from grantledger.ledger.anchor import decode_anchor, encode_anchor
 from grantledger.ledger.batch import SealedBatch, leaf_at
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.ledger.note import BatchFacts, Checkpoint, sign_checkpoint
-from grantledger.verifier.kafka_source import KafkaEvidence, KafkaRecord
+from grantledger.verifier.kafka_source import KafkaEvidence, PlacedRecord
 from grantledger.verifier.outside import OutsideAnchors
 from grantledger.verifier.procedure import verify
 from support.events import produce
@@ -45,12 +45,12 @@ class TestKafka:
         evidence = KafkaEvidence(
             DEPLOYMENT,
             [
-                KafkaRecord(topic, int(partition), at, value)
+                PlacedRecord(topic, int(partition), at, value)
                 for where, values in sealed.items()
                 for topic, _, partition in [where.partition("/")]
                 for at, value in enumerate(values)
             ],
-            [KafkaRecord("access.anchors", 0, at, value) for at, value in enumerate(anchors)],
+            [PlacedRecord("access.anchors", 0, at, value) for at, value in enumerate(anchors)],
         )
         return verify(
             evidence, LogKeys.single(ledger.signer.public_key), outside=OutsideAnchors(ledger.anchors)
@@ -139,7 +139,7 @@ class TestKafka:
 
     def test_of_another_deployment(self, ledger: Ledger, sealed: dict[str, list[bytes]]) -> None:
         evidence = KafkaEvidence(
-            "other.example", [KafkaRecord("access.lifecycle.sealed", 0, 0, sealed[self.LOG][0])], []
+            "other.example", [PlacedRecord("access.lifecycle.sealed", 0, 0, sealed[self.LOG][0])], []
         )
         report = verify(evidence, LogKeys.single(ledger.signer.public_key)).as_json()
         assert problems(report) == [(f"{self.LOG} offset 0", None, "origin")]

@@ -19,7 +19,7 @@ from grantledger.producers.gateway.app import Gateway
 from grantledger.producers.gateway.body import Bodies
 from grantledger.producers.gateway.config import GatewayConfig
 from grantledger.producers.gateway.credentials import Credentials, token_digest
-from grantledger.producers.gateway.delivery import Delivery
+from grantledger.producers.gateway.delivery import RecordDelivery
 from grantledger.producers.gateway.source import SourceAtWork
 from grantledger.producers.gateway.spool import SpoolFile
 from grantledger.producers.kafka_record import KafkaRecords, RecordSigner
@@ -136,7 +136,7 @@ class GatewayInProcess:
             if not answers():
                 raise KafkaUnavailableError("no broker answers")
 
-        self.delivery = Delivery(
+        self.delivery = RecordDelivery(
             self.kafka,
             SpoolFile(self.spool_path),
             spool_bytes,

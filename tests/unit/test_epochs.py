@@ -15,7 +15,7 @@ from grantledger.ledger.keys import LogKeys
 from grantledger.ledger.merkle import EMPTY_ROOT, Frontier
 from grantledger.ledger.note import Checkpoint
 from grantledger.verifier.anchors import verify_anchors
-from grantledger.verifier.kafka_source import KafkaEvidence, KafkaRecord
+from grantledger.verifier.kafka_source import KafkaEvidence, PlacedRecord
 from grantledger.verifier.logs import VerifiedLog, check_epochs
 from grantledger.verifier.procedure import verify
 from grantledger.verifier.scratch import Scratch
@@ -28,7 +28,7 @@ RIGHT = replace(GENESIS, origin=GENESIS.origin[:-1] + "1", previous_size=HEAD.si
 
 
 def verified(batches: list[SealedBatch]) -> list[str]:
-    records = [KafkaRecord("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(batches)]
+    records = [PlacedRecord("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(batches)]
     evidence = KafkaEvidence("test.example", records, [])
     return [problem.message for problem in verify(evidence, LogKeys.single(SIGNER.public_key)).problems]
 
@@ -64,8 +64,8 @@ def test_another_head_is_found(wrong: dict[str, object]) -> None:
 
 def both(batches: list[SealedBatch], made: list[Anchor]) -> bool:
     """Whether the ledger in Kafka is sound: both verifiers agree."""
-    records = [KafkaRecord("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(batches)]
-    anchored = [KafkaRecord("access.anchors", 0, at, encode_anchor(anchor)) for at, anchor in enumerate(made)]
+    records = [PlacedRecord("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(batches)]
+    anchored = [PlacedRecord("access.anchors", 0, at, encode_anchor(anchor)) for at, anchor in enumerate(made)]
     ours = verify(KafkaEvidence("test.example", records, anchored), LogKeys.single(SIGNER.public_key)).sound
     try:
         second_verifier.verify([encode(one) for one in batches] + [encode_anchor(one) for one in made], KEY)
@@ -106,7 +106,7 @@ def test_anchors_cover_the_end_of_an_epoch_that_kafka_lost() -> None:
 
 
 def test_the_report_names_entries_that_kafka_lost() -> None:
-    records = [KafkaRecord("access.lifecycle.sealed", 0, at, encode(one)) for at, one in enumerate(BEFORE[:1] + AFTER)]
+    records = [PlacedRecord("access.lifecycle.sealed", 0, at, encode(one)) for at, one in enumerate(BEFORE[:1] + AFTER)]
     report = verify(KafkaEvidence("test.example", records, []), LogKeys.single(KEY))
     assert report.sound and report.lost == {GENESIS.origin: 2}
     assert any("2 entries at its end are not in Kafka" in line for line in report.as_text())

@@ -21,7 +21,7 @@ from grantledger.sinks.file_target import FileTarget
 from grantledger.verifier.anchors import survey, verify_anchors
 from grantledger.verifier.chunks import VARIABLE_COLUMNS
 from grantledger.verifier.clickhouse_source import GROUP, cut_by_bytes
-from grantledger.verifier.kafka_source import KafkaEvidence, KafkaRecord
+from grantledger.verifier.kafka_source import KafkaEvidence, PlacedRecord
 from grantledger.verifier.logs import VerifiedLog, VerifiedRoots
 from grantledger.verifier.outside import OutsideAnchors, read_outside
 from grantledger.verifier.procedure import Progress, verify
@@ -54,10 +54,12 @@ ANCHORS = anchors_over([2, 4, 6])
 
 def in_kafka(batches: int = 3, deployment: str = DEPLOYMENT, anchors: Sequence[Anchor] = ANCHORS) -> KafkaEvidence:
     sealed = [
-        KafkaRecord("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(BATCHES[:batches])
+        PlacedRecord("access.lifecycle.sealed", 0, at, encode(batch)) for at, batch in enumerate(BATCHES[:batches])
     ]
     return KafkaEvidence(
-        deployment, sealed, [KafkaRecord("access.anchors", 0, at, encode_anchor(one)) for at, one in enumerate(anchors)]
+        deployment,
+        sealed,
+        [PlacedRecord("access.anchors", 0, at, encode_anchor(one)) for at, one in enumerate(anchors)],
     )
 
 
