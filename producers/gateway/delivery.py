@@ -34,6 +34,7 @@ AGAIN_SECONDS: Final = 5.0
 """Until a record that Kafka has refused is sent again."""
 RETRY_AFTER_SECONDS: Final = 10.0
 JOIN_SECONDS: Final = 1.0
+LOG_SECONDS: Final = 60.0
 _POLL_SECONDS = 0.05
 _FORWARDED = 500
 """Records that are read from the spool at once."""
@@ -105,6 +106,10 @@ class RecordDelivery:
         self._events = self._bytes = 0
         self._again_at = 0.0
         self._kafka_answers = False
+        self._away = False
+        """Events go to the spool, and the log says so."""
+        self._refused_at: dict[str, float] = {}
+        """When a reason of Kafka was last logged."""
         self._kafka_problem = "it has not answered since the start"
         self._done: list[_Batch] = []
         self._writer = SpoolWriter(with_state, self._unqueued, spooled_bytes, most_spool_bytes, self._removed)
@@ -135,6 +140,7 @@ class RecordDelivery:
                 self._unqueued += len(records)
         numbered = list(enumerate(records, first))
         if not direct:
+            self._note_away()
             try:
                 await self._write(numbered)
             except BaseException:
@@ -182,6 +188,11 @@ class RecordDelivery:
     def _has_room(self, events: int, size: int) -> bool:
         return not self._events or (self._events + events <= MOST_EVENTS and self._bytes + size <= MOST_BYTES)
 
+    def _note_away(self) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("events_go_to_the_spool", reason=self._kafka_problem or "Kafka is slow")
+
     async def _write(self, numbered: Sequence[tuple[int, KafkaRecord]]) -> None:
         try:
             await self._writer.write(numbered)
@@ -200,6 +211,7 @@ class RecordDelivery:
                     self._on_the_way.add(item.seq)
         if not waiting:
             return "kafka"
+        self._note_away()
         try:
             await self._write([(item.seq, item.record) for item in waiting])
         except BaseException:
@@ -238,7 +250,9 @@ class RecordDelivery:
                 self._writer.remove([item.seq])
 
     def _failed(self, item: _Item, reason: str) -> None:
-        log.warning("kafka_refused", topic=item.record.topic, reason=reason, spooled=item.spooled)
+        if (now := time.monotonic()) >= self._refused_at.get(reason, 0.0):
+            self._refused_at[reason] = now + LOG_SECONDS
+            log.warning("kafka_refused", topic=item.record.topic, reason=reason, spooled=item.spooled)
         with self._lock:
             if item.batch is not None:
                 item.batch.error = reason
@@ -307,6 +321,10 @@ class RecordDelivery:
             done, self._done = self._done, []
             metrics.WAITING_EVENTS.set(self._events)
             metrics.WAITING_BYTES.set(self._bytes)
+            is_back = self._away and not self._unqueued and not self._on_the_way
+        if is_back:
+            self._away = False
+            log.info("spool_is_empty")
         set_results([batch.future for batch in done])
 
     def _forward(self, reader: SpoolConnection) -> None:

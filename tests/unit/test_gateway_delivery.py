@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from grantledger.base.errors import UsageError
 from grantledger.producers.gateway import delivery
@@ -51,6 +52,16 @@ def test_while_kafka_is_away_events_are_on_the_spool_and_then_each_once_in_kafka
         assert sessions(gateway.kafka) == ["s-1", "s-2", "s-3"]
         wait_for(lambda: gateway.post("/v1/events", events(4)).json()["stored"] == "kafka" or None, "direct again")
     assert stat.S_IMODE(gateway.spool_path.stat().st_mode) == 0o600
+
+
+def test_the_log_says_when_events_go_to_the_spool_and_when_it_is_empty(tmp_path: Path) -> None:
+    with GatewayInProcess(tmp_path) as gateway, structlog.testing.capture_logs() as logs:
+        gateway.kafka.away = True
+        for number in range(3):
+            gateway.post("/v1/events", events(number))
+        gateway.kafka.back()
+        wait_for(lambda: "spool_is_empty" in [one["event"] for one in logs] or None, "it is empty", pause=0.02)
+    assert [one["event"] for one in logs] == ["events_go_to_the_spool", "spool_is_empty"]
 
 
 def test_after_a_restart_the_spool_is_sent_in_order(tmp_path: Path) -> None:
