@@ -282,7 +282,7 @@ def session_recording_failed(*, session_id: str, **fields: Unpack[SessionFields]
 
 
 def draft(event_type: str, common: Mapping[str, Any], **own: Any) -> Event:
-    """Return a checked event without a source, with the defaults of its type.
+    """Return a checked event with the defaults of its type; without a source, unless one is given.
 
     Args:
         common, own: fields of :class:`Event`; ``subject`` and ``actor`` may be strings. ``own`` overrides ``common``.
@@ -304,15 +304,16 @@ def draft(event_type: str, common: Mapping[str, Any], **own: Any) -> Event:
         fields["grant_id_kind"] = "native"
     if event_type in GIVING and not fields.get("expiry_source"):
         fields["expiry_source"] = "native" if fields.get("expires_at") else "unknown"
+    native_id, source = fields.pop("native_id", None), fields.pop("source", None)
     event = Event(
         event_type=event_type,
         occurred_at=fields.pop("occurred_at", None) or datetime.now(UTC),
-        source=EventSource("", "", fields.pop("native_id", None) or _new_id(), NATIVE_TYPE),
+        source=source or EventSource("", "", native_id or _new_id(), NATIVE_TYPE),
         subject=holder,
         actor=Actor(actor) if isinstance(actor, str) else actor,
         **fields,
     )
-    check(replace(event, source=_PLACEHOLDER))
+    check(event if source else replace(event, source=_PLACEHOLDER))
     return event
 
 

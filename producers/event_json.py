@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import difflib
-from collections.abc import Callable, Collection, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from ..schemas.event import (
@@ -27,7 +29,7 @@ from ..schemas.event import (
     Subject,
 )
 from ..schemas.rules import REQUIRED, InvalidEventError
-from .constructors import NEW_IDS, draft
+from .constructors import NATIVE_TYPE, NEW_IDS, draft
 from .json_fields import Fields, RecordError
 
 Part = TypeVar("Part", Action, Actor, Approval, IssuingSource, Resource, EventSource, Subject)
@@ -60,8 +62,18 @@ _MEMBERS = {
 """What access systems say. The other fields are those of the pipeline's own events, and of adapters."""
 
 
-def event_from_json(record: Fields) -> Event:
+def event_from_json(
+    record: Fields,
+    *,
+    sender: tuple[str, str] | None = None,
+    decided: Mapping[str, Any] = MappingProxyType({}),
+) -> Event:
     """Return the checked event that a JSON object describes.
+
+    Args:
+        sender: system and instance of the event's source, whatever the object says. Its native id and type, and the
+            numbers of the sender, are still the object's.
+        decided: fields of the event, whatever the object says.
 
     Raises:
         RecordError: an unknown member, a wrong type or a broken rule. The message names the member; ``more`` has the
@@ -89,17 +101,22 @@ def event_from_json(record: Fields) -> Event:
         problems += _wrong_names(given, _SOURCE_MEMBERS)
         native_id = given.text("native_id")
         source = _part(given, EventSource) if given.has("system") else None
+        if sender is not None:
+            # As without one: native_type counts only beside system.
+            kind = source.native_type if source is not None else NATIVE_TYPE
+            numbers = given.integer("seq"), given.text("sender")
+            fields["source"] = EventSource(*sender, native_id or str(uuid.uuid4()), kind, *numbers)
     except RecordError as error:
         problems += (one for one in (error, *error.more) if one not in problems)
     _raise(problems)
     try:
-        event = draft(str(event_type), fields, native_id=native_id)
+        event = draft(str(event_type), {**fields, **decided}, native_id=native_id)
     except InvalidEventError as error:
         # Without an actor, it is the subject: the same problem again.
         own = [one for one in error.more if record.has("actor") or not one.field.startswith("actor.")]
         _raise([RecordError(record.location, one.field, one.problem) for one in (error, *own)])
         raise
-    return dataclasses.replace(event, source=source, event_id="") if source is not None else event
+    return event if source is None or sender is not None else dataclasses.replace(event, source=source, event_id="")
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

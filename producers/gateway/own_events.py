@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from ...schemas.event import ACCESS_TYPES, Event, EventSource
+from ...schemas.event import ACCESS_TYPES, Event
 from ...schemas.rules import InvalidEventError
 from ..event_json import event_from_json
 from ..json_fields import Fields, Location, RecordError, parse_value
@@ -146,12 +146,8 @@ def _event(value: Any, source: GatewaySource, received_at: datetime, location: L
     else:
         raise RecordError(location, None, "must be an object")
     _check_bound(fields, source)
-    event = event_from_json(fields)
-    own, given = event.source, fields.object("source")
-    seq, sender = given.integer("seq"), given.text("sender")
-    bound = EventSource(source.source_system, source.instance or "", own.native_id, own.native_type, seq, sender)
-    # A new source has a new event_id.
-    return replace(event, source=bound, tenant=source.tenant, received_at=received_at, event_id="")
+    bound = source.source_system, source.instance or ""
+    return event_from_json(fields, sender=bound, decided={"tenant": source.tenant, "received_at": received_at})
 
 
 def _check_bound(fields: Fields, source: GatewaySource) -> None:
