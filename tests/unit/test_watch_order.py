@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,16 @@ def test_the_precision_of_a_clock_decides_the_order(given_at: float, removed_at:
     story.removed(100, "g", occurred=at(removed_at))
     story.granted(101, "g", 200, occurred=at(given_at))
     assert overdue(story) == ([] if gone else [("opened", "g", 210)])
+
+
+def test_a_conflict_about_the_last_of_many_removals_leaves_the_one_before() -> None:
+    story = Story()
+    story.granted(0, "g", 1000)
+    for when in (100, 200, 250, 300):
+        last = story.removed(when, "g", occurred=at(when))
+    story.facts.append(replace(last, index=5, content=b"other", removal="none"))
+    story.granted(400, "g", 1000, occurred=at(220), index=6)
+    assert overdue(story) == []
 
 
 def test_only_times_of_one_source_are_compared() -> None:
@@ -193,7 +204,7 @@ def test_few_of_many_repeated_removals_are_kept() -> None:
         if number % 10 == 9:
             judge.judge(at(10 + number / 100))
     judge.judge(at(70))
-    assert len(judge.state.grants[key("g")].removals) == 2
+    assert len(judge.state.grants[key("g")].removals) == 3
     assert story.findings(5000, PLAIN) == [
         ("opened", "overdue", "g", 110),
         ("opened", "removal_unconfirmed", "g", 110),

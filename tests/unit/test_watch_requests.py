@@ -143,6 +143,17 @@ def test_of_two_contents_the_stricter_counts() -> None:
     assert set(overdue(story)) >= {"event_conflict", "g1", "g2", "other"}
 
 
+@pytest.mark.parametrize("is_enough", [True, False])
+def test_of_two_contents_before_its_grant_the_weaker_counts(*, is_enough: bool) -> None:
+    story = Story()
+    removal = story.removed(50, "", request_id="r")
+    story.facts.append(replace(removal, index=1, content=b"other", removal="api_accepted"))
+    story.granted(60, "g", 100, request_id="r", index=2, occurred=at(10))
+    evidence = frozenset({"confirmed", "api_accepted"} if is_enough else {"confirmed"})
+    policy = WatchPolicy(default=AccessLimits(grace_seconds=10, removal=evidence))
+    assert ("g" in overdue(story, policy)) != is_enough
+
+
 @pytest.mark.parametrize("whole_first", [True, False])
 def test_contents_about_one_grant_and_about_the_whole_request(*, whole_first: bool) -> None:
     story = two_grants()

@@ -129,7 +129,7 @@ def test_many_old_removals_hide_no_later_one(world: World) -> None:
     for at in (10, 20, 25, 40, 15, 41, 28):
         world.hears_at(50 + at / 10, revoked(at))
     [kept] = world.watch.judge.state.grants.values()
-    assert [one.occurred // 1_000_000 - START // 1_000_000 for one in kept.removals] == [10, 40, 41, 28]
+    assert [one.occurred // 1_000_000 - START // 1_000_000 for one in kept.removals] == [10, 25, 40, 41, 28]
     for second in (80, 82):
         world.at(second)
     assert deadlines(world) == []

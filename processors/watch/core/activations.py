@@ -160,8 +160,8 @@ def with_removal(
 ) -> Sequence[Removal]:
     """Return the removals with the next one, without those that cannot matter, however often a tool repeats them.
 
-    Since the last activation, the first of each source and evidence matters, and the last by the source's clock.
-    Replayed ones count apart.
+    Since the last activation, the first of each source and evidence matters, and the last by the source's clock. The
+    one before the last stays, because another content may make the last one weaker. Replayed ones count apart.
 
     Args:
         begin: index of the last activation, or -1.
@@ -178,6 +178,6 @@ def with_removal(
         same = [at for at in same if is_replayed(removals[at], times) == is_replayed(new, times)]
     if same and new.left <= removals[same[-1]].left:
         return removals
-    if len(same) > 1:
-        removals = replaced(removals, same[-1])
+    if len(same) > 2:
+        removals = replaced(removals, same[-2])
     return appended(removals, new)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ....schemas.access_key import AccessKey, id_of, is_issuer, parse_access_key
+from ....schemas.event import REMOVING
 from ...access import NEVER, Access, Source
+from .activations import STRENGTH
 from .facts import Fact, is_same_person, names_someone
 from .report_times import NOT_REPORTED, ReportTimes
 from .reports import (
@@ -103,12 +105,13 @@ class Request:
             self.others[fact.person] = with_decisions(self.others.get(fact.person, ()), decisions_of(fact))
 
     def add_about_grants(self, fact: Fact, earlier: Collection[int]) -> None:
-        """Add a fact about all its grants. If its event had other contents before, later grants get none of them."""
+        """Add a fact about all its grants. Of an event with several contents, later grants get what all agree on."""
         self.last_append = max(self.last_append, fact.append)
-        if earlier:
-            self.about_grants = [one for one in self.about_grants if one.index not in earlier]
-        else:
+        if not earlier:
             self.about_grants = appended(self.about_grants[1 - MOST_EARLIER :], fact)
+            return
+        contents = ([one] if one.index not in earlier else _agreed(one, fact) for one in self.about_grants)
+        self.about_grants = [one for agreed in contents for one in agreed]
 
     def search(self, fact: Fact, grants: int) -> None:
         """Count the grants that a fact may concern.
@@ -238,3 +241,12 @@ class Session:
         if found:
             self.ended, self.over, self.ended_index = NEVER, NEVER, -1
         return found
+
+
+def _agreed(one: Fact, other: Fact) -> list[Fact]:
+    """Return the removal on which two contents of an event agree: the weaker evidence and the later times."""
+    if one.event_type not in REMOVING or other.event_type not in REMOVING:
+        return []
+    removal = min(one.removal, other.removal, key=STRENGTH.__getitem__)
+    append, occurred = max(one.append, other.append), max(one.occurred, other.occurred)
+    return [replace(one, removal=removal, append=append, occurred=occurred)]
