@@ -47,7 +47,7 @@ class Bodies:
         """Return the body as it was sent.
 
         Raises:
-            ProblemError: it is too long (413) or too slow (408), its encoding is unknown (415), or there are too many
+            ProblemError: it is too long (413) or too slow (503), its encoding is unknown (415), or there are too many
                 requests (503).
         """
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -65,7 +65,8 @@ class Bodies:
                     if self._held > MOST_BYTES_OF_BODIES:
                         raise ProblemError(503, "too many large requests at once", retry_after=1)
         except TimeoutError:
-            raise ProblemError(408, f"the body took more than {SECONDS_TO_SEND_A_BODY:g} s") from None
+            # Not 408: collectors drop what is answered 4xx.
+            raise ProblemError(503, f"the body took more than {SECONDS_TO_SEND_A_BODY:g} s", retry_after=1) from None
         except ClientDisconnect:
             raise ProblemError(400, "the client closed the connection before the end of the body") from None
         return bytes(body)

@@ -11,7 +11,7 @@ from .problems import MEDIA_TYPE
 
 DESCRIPTION = """Takes events and the audit records of tools, and stores them durably before it answers 2xx.
 
-Errors are `application/problem+json`. After 408, 429 and 503, send the same again; Retry-After says when."""
+Errors are `application/problem+json`. After 429 and 503, send the same again; Retry-After says when."""
 
 _PROBLEM = {
     "type": "object",
@@ -121,12 +121,11 @@ _PROBLEMS = {
     400: "The body is damaged.",
     401: "There is no valid credential.",
     403: "The credential is for another route.",
-    408: "The body came too slowly.",
     413: "The body is too large.",
     415: "The media type or the encoding is not known.",
     422: "Nothing in the body is accepted; `errors` says why.",
     429: "The source sends too many requests.",
-    503: "Nothing can be stored now.",
+    503: "Nothing can be stored now, or the body came too slowly.",
 }
 _SECURITY: dict[str, Any] = {
     "security": [{"token": []}, {"basic": []}],

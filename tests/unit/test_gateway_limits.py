@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,18 @@ def test_a_source_without_a_credential_stops_the_start(tmp_path: Path) -> None:
 
 def test_the_default_configuration_listens_on_loopback() -> None:
     assert GatewayConfig.model_validate({"source": SOURCES[:1]}).is_loopback
+
+
+def test_a_slow_body_is_given_up_with_an_answer_that_lets_the_client_try_again(
+    gateway: GatewayInProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "SECONDS_TO_SEND_A_BODY", 0.01)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"["
+        await asyncio.Event().wait()
+
+    request = ("POST", "/v1/events", {"content": slow(), "headers": {"authorization": "Bearer glt_bot"}})
+    [response] = gateway.request(request)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert "took more than" in response.json()["detail"]
