@@ -81,8 +81,9 @@ def event_from_json(
     """
     problems = list(_wrong_names(record, _MEMBERS))
     event_type = record.values.get("event_type")
+    meant = {one for name in record.values for one in _near(name, _MEMBERS)}
     if event_type in ACCESS_TYPES:
-        problems += _missing(record, event_type, {one for name in record.values for one in _near(name, _MEMBERS)})
+        problems += _missing(record, event_type, meant)
     else:
         try:
             record.fail("event_type", f"{record.required_text('event_type')!r} is not one of {', '.join(ACCESS_TYPES)}")
@@ -108,14 +109,19 @@ def event_from_json(
             fields["source"] = EventSource(*sender, native_id or str(uuid.uuid4()), kind, *numbers)
     except RecordError as error:
         problems += (one for one in (error, *error.more) if one not in problems)
-    _raise(problems)
     try:
-        event = draft(str(event_type), {**fields, **decided}, native_id=native_id)
+        known = str(event_type) if event_type in ACCESS_TYPES else ""
+        event = draft(known, {"subject": "missing", **fields, **decided}, native_id=native_id)
     except InvalidEventError as error:
+        named = {*meant, *(_first(name.removeprefix(record.path)) for one in problems for name in _fields(one))}
         # Without an actor, it is the subject: the same problem again.
-        own = [one for one in error.more if record.has("actor") or not one.field.startswith("actor.")]
-        _raise([RecordError(record.location, one.field, one.problem) for one in (error, *own)])
+        own = [one for one in (error, *error.more) if record.has("actor") or not one.field.startswith("actor.")]
+        problems += (
+            RecordError(record.location, one.field, one.problem) for one in own if _first(one.field) not in named
+        )
+        _raise(problems)
         raise
+    _raise(problems)
     return event if source is None or sender is not None else dataclasses.replace(event, source=source, event_id="")
 
 
@@ -137,6 +143,15 @@ def _raise(problems: Sequence[RecordError]) -> None:
     if problems:
         problems[0].more = tuple(problems[1:])
         raise problems[0]
+
+
+def _first(path: str) -> str:
+    """Return the member of the event that a path begins with."""
+    return path.partition(".")[0].partition("[")[0]
+
+
+def _fields(error: RecordError) -> list[str]:
+    return error.field.split(", ") if error.field else []
 
 
 def _near(name: str, members: Collection[str]) -> list[str]:

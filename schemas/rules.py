@@ -81,12 +81,15 @@ def check(event: Event) -> None:
     Raises:
         InvalidEventError: names the first bad field and what it must be; ``more`` has the others.
     """
-    if event.event_type not in EVENT_TYPES:
-        raise InvalidEventError("event_type", f"{event.event_type!r} is not a known type")
-    if problems := [*_wrong_values(event), *_wrong_times(event), *_missing(event)]:
+    if problems := [*_wrong_type(event), *_wrong_values(event), *_wrong_times(event), *_missing(event)]:
         first, *more = problems
         first.more = tuple(more)
         raise first
+
+
+def _wrong_type(event: Event) -> Iterator[InvalidEventError]:
+    if event.event_type not in EVENT_TYPES:
+        yield InvalidEventError("event_type", f"{event.event_type!r} is not a known type")
 
 
 def _one_of(field: str, value: str | None, allowed: Collection[str]) -> Iterator[InvalidEventError]:
@@ -140,7 +143,7 @@ def _year_in_utc(time: datetime) -> int:
 
 
 def _missing(event: Event) -> Iterator[InvalidEventError]:
-    for field in _REQUIRED_BY_TYPE[event.event_type]:
+    for field in _REQUIRED_BY_TYPE.get(event.event_type, ()):
         if getattr(event, field) in (None, ""):
             yield InvalidEventError(field, f"is required on {event.event_type}")
     if event.event_type in ABOUT_GRANTS and not event.grant_id and not event.request_id:
