@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from ..base.errors import UsageError
 from ..ledger.source_keys import SHARDS_KEY, SourceKeys
-from ..schemas.event import Actor, Event, EventSource, Resource, Subject
-from ..schemas.own_sources import OPERATOR
+from ..schemas.event import Event, Resource
 from .settings import Settings
-from .source_keys import publish_as_operator
+from .source_keys import operator_event, publish_as_operator
 
 
 def put_on_record(settings: Settings, known: SourceKeys, person: str) -> None:
@@ -27,17 +24,8 @@ def put_on_record(settings: Settings, known: SourceKeys, person: str) -> None:
 
 def shards_event(deployment: str, shards: int, person: str) -> Event:
     """Return the event that puts the number of shards on record."""
-    name, now = SHARDS_KEY.decode(), datetime.now(UTC)
-    return Event(
-        event_type="config.changed",
-        occurred_at=now,
-        source=EventSource(OPERATOR, deployment, f"{name}:{now.isoformat()}", "config"),
-        subject=Subject(name, "system"),
-        actor=Actor(person, "human"),
-        resource=Resource("config", name),
-        outcome="success",
-        raw=str(shards).encode(),
-    )
+    fields = {"resource": Resource("config", SHARDS_KEY.decode()), "raw": str(shards).encode()}
+    return operator_event("config.changed", deployment, SHARDS_KEY.decode(), person, "config", **fields)
 
 
 def check_on_record(settings: Settings, known: SourceKeys) -> None:

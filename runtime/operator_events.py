@@ -24,7 +24,7 @@ from ..schemas.finding_event import PERSON_REQUEST
 from ..schemas.own_sources import OPERATOR
 from ..schemas.topics import COMMANDS_TOPIC
 from .settings import Settings
-from .source_keys import operator_publisher, publish_as_operator
+from .source_keys import operator_event, operator_publisher, publish_as_operator
 
 
 def settle_finding(
@@ -92,7 +92,9 @@ def request_revocation(settings: Settings, grant: Mapping[str, Any], *, person: 
     event = Event(
         event_type="revoke.requested",
         occurred_at=now,
-        source=_source(settings, f"{grant['grant_key']}:{now.isoformat()}"),
+        source=EventSource(
+            OPERATOR, settings.require_deployment(), f"{grant['grant_key']}:{now.isoformat()}", "decision"
+        ),
         subject=Subject(grant["subject_id"], grant["subject_kind"] or "unknown"),
         actor=Actor(person, "human"),
         tenant=grant["tenant"],
@@ -116,18 +118,8 @@ def request_revocation(settings: Settings, grant: Mapping[str, Any], *, person: 
 
 def erase_payload(settings: Settings, origin: str, index: int, *, person: str, legal_basis: str) -> None:
     """Publish that the payload of an entry must be erased; the stores act on this event."""
-    now = datetime.now(UTC)
-    place = f"{origin}#{index}"
-    event = Event(
-        event_type="payload.erased",
-        occurred_at=now,
-        source=_source(settings, f"{place}:{now.isoformat()}"),
-        subject=Subject(place, "system"),
-        actor=Actor(person, "human"),
-        outcome="success",
-        reason=legal_basis,
-    )
-    publish_as_operator(settings, [event])
+    place, deployment = f"{origin}#{index}", settings.require_deployment()
+    publish_as_operator(settings, [operator_event("payload.erased", deployment, place, person, reason=legal_basis)])
 
 
 def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: str) -> Event:
@@ -142,7 +134,3 @@ def epoch_opened(deployment: str, opened: OpenedEpoch, *, person: str, reason: s
         reason=reason,
         opened_epoch=opened,
     )
-
-
-def _source(settings: Settings, native_id: str) -> EventSource:
-    return EventSource(OPERATOR, settings.require_deployment(), native_id, "decision")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from ..base.times import EPOCH
 from ..kafka.publisher import Publisher
@@ -93,17 +94,23 @@ def source_key(public_key: bytes, valid_from: datetime, valid_until: datetime | 
 
 def registration(deployment: str, stated: RegisteredSource, *, person: str, reason: str) -> Event:
     """Return the event by which a person registers a source."""
-    now = datetime.now(UTC)
     key = registration_key(stated.system, stated.instance)
+    return operator_event("source.registered", deployment, key, person, reason=reason, registered_source=stated)
+
+
+def operator_event(
+    event_type: str, deployment: str, about: str, person: str, native_type: str = "decision", **fields: Any
+) -> Event:
+    """Return an event that a person causes by command. ``about`` is its subject; ``fields`` are further ones."""
+    now = datetime.now(UTC)
     return Event(
-        event_type="source.registered",
+        event_type=event_type,
         occurred_at=now,
-        source=EventSource(OPERATOR, deployment, f"{key}:{now.isoformat()}", "decision"),
-        subject=Subject(key, "system"),
+        source=EventSource(OPERATOR, deployment, f"{about}:{now.isoformat()}", native_type),
+        subject=Subject(about, "system"),
         actor=Actor(person, "human"),
         outcome="success",
-        reason=reason,
-        registered_source=stated,
+        **fields,
     )
 
 
