@@ -21,8 +21,8 @@ SourceArgument = Annotated[str, typer.Argument(metavar="SOURCE", help="Name of a
 def token(settings: Settings, source: SourceArgument) -> None:
     """Make a token for a source: print it once, and add its hash to the gateway's file.
 
-    Older tokens of the source stay valid until you delete their [[token]] tables. A running gateway reads the file at
-    its next start.
+    Older tokens of the source stay valid until you delete their [[token]] tables. A running gateway reads the file
+    again on SIGHUP.
 
     Exit codes: 0 printed; 2 the file is missing or wrong, or has no such source.
     """

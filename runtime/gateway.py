@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -48,29 +48,29 @@ log = structlog.get_logger("grantledger.gateway")
 class GatewayServer:
     """Serves the gateway.
 
+    Args:
+        load: returns the configuration, also for ``reload``.
+
     Raises:
         SettingsError, ConfigError: a file or an address cannot be used.
         SpoolError, UsageError: the spool cannot be used.
         RegistryError: there is a schema registry, and it does not answer.
     """
 
-    def __init__(self, settings: Settings, config: GatewayConfig) -> None:
-        self._settings, self._config = settings, config
-        self._stop = threading.Event()
+    def __init__(self, settings: Settings, load: Callable[[], GatewayConfig]) -> None:
+        self._settings, self._load = settings, load
+        config = self._config = load()
+        self._stop, self._reload = threading.Event(), threading.Event()
         self._failure: GrantledgerError | None = None
         options = safe_options({**settings.kafka_client_options(), **KAFKA_OPTIONS})
         cluster = settings.cluster()
-        signers = {path: sender_signer(settings, path) for one in config.source if (path := one.source_key)}
-        sources = {
-            one.name: SourceAtWork(one, signers[one.source_key] if one.source_key else None) for one in config.source
-        }
+        sources, credentials = self._sources(config, {}), Credentials(config, _webhooks(config))
         self._tls = _tls(config, ssl.CERT_OPTIONAL)  # other sources have tokens
         self._syslog_tls = _tls(config, ssl.CERT_REQUIRED)
-        credentials = Credentials(config, _webhooks(config))
         records = KafkaRecords(options, settings.topic_prefix, settings.lifecycle_shards, schema_registry(settings))
         records.prepare()
         self._connections = _Connections(MOST_CONNECTIONS)
-        self._credentials, self._syslog = credentials, list[socket.socket]()
+        self._at_work, self._syslog = sources, list[socket.socket]()
         self._listener = _listen(config.listen)
         try:
             self._syslog += [_listen(one.listen, udp=one.protocol == "udp") for one in config.syslog]
@@ -141,9 +141,7 @@ class GatewayServer:
 
         async def serve() -> None:
             listeners = [
-                SyslogListener(
-                    one, listener, self._gateway, source_of=self._credentials.by_certificate, tls=self._syslog_tls
-                )
+                SyslogListener(one, listener, self._gateway, source_of=self._gateway.source_of, tls=self._syslog_tls)
                 if one.protocol == "tls"
                 else SyslogListener(one, listener, self._gateway, source_of=lambda _certificate: None)
                 for one, listener in zip(self._config.syslog, self._syslog, strict=True)
@@ -159,7 +157,9 @@ class GatewayServer:
         thread.start()
         log.info("listening", url=self.url, syslog=self.syslog_addresses, sources=len(self._config.source))
         while not self._stop.wait(0.5) and thread.is_alive():
-            pass
+            if self._reload.is_set():
+                self._reload.clear()
+                self._reloaded()
         server.should_exit = True
         thread.join()
         self._delivery.close(SECONDS_TO_FLUSH)
@@ -169,6 +169,35 @@ class GatewayServer:
     def stop(self) -> None:
         """Let ``run`` answer the requests that have begun, and return."""
         self._stop.set()
+
+    def reload(self) -> None:
+        """Read the sources and tokens of the file again, soon; a signal handler may call it."""
+        self._reload.set()
+
+    def _reloaded(self) -> None:
+        """Use the sources and tokens that the file has now; the old ones if it is wrong."""
+        try:
+            config = self._load()
+            sources, credentials = self._sources(config, self._at_work), Credentials(config, _webhooks(config))
+        except GrantledgerError as error:
+            log.error("not_reloaded", reason=str(error))
+            return
+        self._at_work = sources
+        self._gateway.use(sources, credentials)
+        kept = {"source", "token"}
+        changed = self._config.model_dump(exclude=kept) != config.model_dump(exclude=kept)
+        log.info("reloaded", sources=len(sources), restart_needed=changed)
+
+    def _sources(self, config: GatewayConfig, known: Mapping[str, SourceAtWork]) -> dict[str, SourceAtWork]:
+        """Return the sources of a configuration. One that is the same as before keeps what its adapter remembers."""
+        signers = {path: sender_signer(self._settings, path) for one in config.source if (path := one.source_key)}
+        found = {}
+        for one in config.source:
+            before = known.get(one.name)
+            source = before if before is not None and before.config == one else SourceAtWork(one)
+            source.signer = signers[one.source_key] if one.source_key else None
+            found[one.name] = source
+        return found
 
     def _fail(self, error: GrantledgerError) -> None:
         self._failure = error

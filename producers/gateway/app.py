@@ -54,8 +54,13 @@ class Gateway:
         delivery: RecordDelivery,
         on_authenticated: Callable[[Mapping[str, Any]], None] = lambda scope: None,
     ) -> None:
-        self._sources, self._credentials, self._bodies = sources, credentials, bodies
+        self._access = sources, credentials
+        self._bodies = bodies
         self._records, self._delivery, self._on_authenticated = records, delivery, on_authenticated
+
+    def use(self, sources: Mapping[str, SourceAtWork], credentials: Credentials) -> None:
+        """Use other sources and credentials from the next request on."""
+        self._access = sources, credentials
 
     def app(self) -> Any:
         """Return the ASGI application."""
@@ -160,7 +165,7 @@ class Gateway:
 
     async def map_messages(self, name: str, messages: Sequence[bytes]) -> Outcome:
         """Return what the records of a tool become in messages that nobody answers."""
-        source = self._sources[name]
+        source = self._source(name)
         mapper = RequestMapper(source.adapter_of(None), self._stamp(source))
         async with source.lock:
             outcome = await _in_thread(b"".join(messages), lambda: mapper.read_each(messages))
@@ -169,7 +174,16 @@ class Gateway:
 
     async def store_mapped(self, name: str, outcome: Outcome) -> None:
         """Store what ``map_messages`` returned. Raises ProblemError if that is not possible now."""
-        await self._deliver(self._sources[name], outcome)
+        await self._deliver(self._source(name), outcome)
+
+    def source_of(self, certificate: Mapping[str, Any] | None) -> str | None:
+        """Return the source with a name of a verified client certificate."""
+        return self._access[1].by_certificate(certificate)
+
+    def _source(self, name: str) -> SourceAtWork:
+        if name not in self._access[0]:
+            raise ProblemError(403, f"there is no source {name} any more")
+        return self._access[0][name]
 
     async def _stored(self, source: SourceAtWork, outcome: Outcome) -> str:
         """Store the events of a request, count them, and return where they are."""
@@ -222,22 +236,22 @@ class Gateway:
 
     async def _admitted(self, request: Request, taken: list[int]) -> tuple[SourceAtWork, bytes]:
         """Return the source of a request, and its body. Without a token or certificate, nothing is parsed."""
-        given = self._credentials
+        sources, given = self._access
         certificate = request.scope.get("state", {}).get("client_certificate")
         name = given.by_header(request.headers.get("authorization")) or given.by_certificate(certificate)
         if name is None and not given.is_webhook(request.headers):
             raise refused("a token is required: Authorization: Bearer …, or basic authentication; or a certificate")
         if name is not None:
-            self._begin(name, request)
+            self._begin(sources[name], request)
         body = await self._bodies.read(request, taken)
         if name is None:
             name = given.by_signature(request.query_params.get("source"), request.headers, body)
-            self._begin(name, request)
-        return self._sources[name], body
+            self._begin(sources[name], request)
+        return sources[name], body
 
-    def _begin(self, name: str, request: Request) -> None:
+    def _begin(self, source: SourceAtWork, request: Request) -> None:
         self._on_authenticated(request.scope)
-        self._sources[name].rate.take()
+        source.rate.take()
 
 
 async def _in_thread(body: bytes, work: Callable[[], Outcome]) -> Outcome:

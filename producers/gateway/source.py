@@ -46,7 +46,7 @@ class Rate:
 class SourceAtWork:
     """A source, its signer if it has one, and the adapter of its tool."""
 
-    def __init__(self, config: GatewaySource, signer: RecordSigner | None) -> None:
+    def __init__(self, config: GatewaySource, signer: RecordSigner | None = None) -> None:
         self.config, self.signer = config, signer
         self.rate = Rate(config.requests_per_second)
         self.lock = asyncio.Lock()

@@ -157,16 +157,22 @@ class SyslogListener:
     async def _take(self, source: str, messages: list[bytes]) -> None:
         """Store messages; wait while that is not possible."""
         for at in range(0, len(messages), BATCH):
-            outcome = await self._store.map_messages(source, messages[at : at + BATCH])
-            while True:
-                try:
-                    await self._store.store_mapped(source, outcome)
-                    break
-                except ProblemError as error:
-                    log.warning("syslog_waits", source=source, reason=error.detail)
-                    if self._stopping.is_set():
-                        return
-                await asyncio.sleep(AGAIN_SECONDS)
+            try:
+                outcome = await self._store.map_messages(source, messages[at : at + BATCH])
+                while not await self._stored(source, outcome):
+                    await asyncio.sleep(AGAIN_SECONDS)
+            except ProblemError as error:  # the source was removed, or there are too many records in a message
+                log.warning("syslog_refused", listen=self._config.listen, reason=error.detail)
+
+    async def _stored(self, source: str, outcome: Outcome) -> bool:
+        try:
+            await self._store.store_mapped(source, outcome)
+        except ProblemError as error:
+            if error.status != 503 or self._stopping.is_set():
+                raise
+            log.warning("syslog_waits", source=source, reason=error.detail)
+            return False
+        return True
 
 
 class _Datagrams(asyncio.DatagramProtocol):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,8 +11,9 @@ import pytest
 from grantledger.kafka.records import read_whole, signed_record
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_signature import is_signed_by, signature_in, signed_bytes
+from grantledger.producers.gateway.credentials import token_digest
 from grantledger.schemas.event import LIFECYCLE_TOPIC
-from support.gateway import GatewayProcess
+from support.gateway import TOKENS, GatewayProcess
 from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 from support.waiting import wait_for
@@ -63,3 +66,18 @@ def test_an_event_is_signed_sealed_and_stored(pipeline: Pipeline, gateway: Gatew
     )
     assert (row["tenant"], row["source_system"], row["source_instance"]) == ("payments", "deploy-bot", "eu-1")
     assert row["received_at"] is not None
+
+
+def test_a_new_token_is_valid_after_sighup_and_a_deleted_one_is_not(
+    pipeline: Pipeline, gateway: GatewayProcess
+) -> None:
+    environment = {**pipeline.environment, "GRANTLEDGER_GATEWAY_CONFIG": str(gateway.config)}
+    token = pipeline.run("gateway", "token", "vault", environment=environment).stdout.strip()
+    text = gateway.config.read_text()
+    gateway.config.write_text(text.replace(token_digest(TOKENS["vault"]), "0" * 64))
+    assert gateway.post("/ingest/vault", b"", source="vault").status_code == 200
+    os.kill(gateway.child.pid or 0, signal.SIGHUP)
+    wait_for(lambda: gateway.post("/ingest/vault", b"", source="vault").status_code == 401, "the old token is unknown")
+    answer = gateway.client.post("/ingest/vault", headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
+    assert gateway.post("/ingest/teleport", b"", source="teleport").status_code == 200

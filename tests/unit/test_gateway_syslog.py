@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
@@ -185,6 +186,23 @@ def test_the_program_logger_can_send(gateway: GatewayInProcess, protocol: str, f
 
     run(gateway, protocol, work)
     assert sessions(gateway) == ["s1"]
+
+
+def test_a_listener_goes_on_when_its_source_is_removed_and_comes_back(gateway: GatewayInProcess) -> None:
+    sources, credentials = gateway.gateway._access
+
+    async def work(address: tuple[str, int]) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, structlog.testing.capture_logs() as logs:
+            gateway.gateway.use({}, credentials)
+            sender.sendto(rfc_5424(1), address)
+            await until(lambda: bool(logs))
+            assert logs[0]["reason"] == "there is no source teleport any more"
+            gateway.gateway.use(sources, credentials)
+            sender.sendto(rfc_5424(2), address)
+            await until(lambda: len(gateway.kafka.records) == 1)
+
+    run(gateway, "udp", work)
+    assert sessions(gateway) == ["s2"]
 
 
 def test_a_stop_ends_open_connections(gateway: GatewayInProcess) -> None:

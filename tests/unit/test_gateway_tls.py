@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -94,7 +95,7 @@ def server(folder: Path) -> Iterator[GatewayServer]:
     issue(folder, "teleport", ca, x509.DNSName("teleport.example"))
     issue(folder, "unknown", ca, x509.DNSName("unknown.example"))
     issue(folder, "stranger", issue(folder, "other-ca"), x509.DNSName("portal.example"))
-    running = GatewayServer(settings(folder), config(folder))
+    running = GatewayServer(settings(folder), lambda: config(folder))
     thread = threading.Thread(target=running.run)
     thread.start()
     yield running
@@ -182,19 +183,34 @@ def test_readyz_says_that_kafka_is_away(server: GatewayServer, folder: Path) -> 
     assert text.startswith("ready: Kafka is away: ")
 
 
+def test_a_wrong_file_is_not_used_and_the_old_sources_stay(
+    server: GatewayServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong() -> GatewayConfig:
+        raise ConfigError("gateway.toml:3: a fault")
+
+    with monkeypatch.context() as changed, structlog.testing.capture_logs() as logs:
+        changed.setattr(server, "_load", wrong)
+        server.reload()
+        wait_for(lambda: logs or None, "it has tried", pause=0.02)
+    assert [(one["event"], one["reason"]) for one in logs] == [("not_reloaded", "gateway.toml:3: a fault")]
+    with client(server, folder, headers={"authorization": "Bearer glt_bot"}) as bot:
+        assert bot.post("/v1/events", json=EVENT).status_code == 200
+
+
 def test_a_second_gateway_cannot_listen_or_use_the_spool(server: GatewayServer, folder: Path) -> None:
     port = server.url.rpartition(":")[2]
     with pytest.raises(SettingsError, match=r"cannot listen on .* \(listen\)"):
-        GatewayServer(settings(folder), config(folder, listen=f"127.0.0.1:{port}"))
+        GatewayServer(settings(folder), lambda: config(folder, listen=f"127.0.0.1:{port}"))
     with pytest.raises(Exception, match="another process uses the spool"):
-        GatewayServer(settings(folder), config(folder))
+        GatewayServer(settings(folder), lambda: config(folder))
 
 
 @pytest.mark.parametrize("key", ["tls_certificate", "client_ca"])
 def test_a_file_that_cannot_be_used_is_named(folder: Path, tmp_path: Path, key: str) -> None:
     (tmp_path / "empty.pem").write_text("")
     with pytest.raises(ConfigError, match=key):
-        GatewayServer(settings(tmp_path), config(folder, **{key: tmp_path / "empty.pem"}))
+        GatewayServer(settings(tmp_path), lambda: config(folder, **{key: tmp_path / "empty.pem"}))
 
 
 def test_a_secret_of_a_webhook_is_checked(folder: Path, tmp_path: Path) -> None:
@@ -203,4 +219,4 @@ def test_a_secret_of_a_webhook_is_checked(folder: Path, tmp_path: Path) -> None:
     secret.chmod(0o600)
     source = {"name": "a", "system": "a", "instance": "a", "webhook_secret": {"file": secret}}
     with pytest.raises(ConfigError, match=r"source\.0\.webhook_secret: must be whsec_"):
-        GatewayServer(settings(tmp_path), config(folder, source=[source], token=[]))
+        GatewayServer(settings(tmp_path), lambda: config(folder, source=[source], token=[]))
