@@ -24,6 +24,7 @@ from ..runtime.process import StopRequest, on_stop_signal, serving
 from ..runtime.settings import Settings
 from .errors import fail
 from .import_summary import print_summary
+from .mapping_option import MappingOption
 from .output import Output
 from .sending import SOME_REFUSED, SourceKeyOption, key_path, make_client, plain
 
@@ -47,6 +48,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         Path | None,
         typer.Option(dir_okay=False, help="TOML file with several tools."),
     ] = None,
+    mapping: MappingOption = None,
     instance: Annotated[
         str | None, typer.Option(help="Name of the installation of the tool. Default: the one in each record.")
     ] = None,
@@ -73,9 +75,9 @@ def command(  # noqa: PLR0917 - one parameter per flag
     some records failed; 2 a setting, a file or an argument is wrong.
     """
     if tools is None:
-        followed = _followed(tool, files or [], instance, tenant)
-    elif tool is not None or instance is not None or tenant != "default":
-        fail("--tools names everything: leave TOOL, FILE, --instance and --tenant out")
+        followed = _followed(tool, files or [], instance, tenant, mapping)
+    elif tool is not None or instance is not None or mapping is not None or tenant != "default":
+        fail("--tools names everything: leave TOOL, FILE, --instance, --mapping and --tenant out")
     else:
         followed = load_follow_config(tools)
     path = state or settings.data_dir / "follow" / "positions.json"
@@ -102,12 +104,15 @@ def command(  # noqa: PLR0917 - one parameter per flag
                     client.close(timeout=0.0)
 
 
-def _followed(tool: str | None, files: list[str], instance: str | None, tenant: str) -> FollowConfig:
+def _followed(
+    tool: str | None, files: list[str], instance: str | None, tenant: str, mapping: Path | None
+) -> FollowConfig:
     """Return what the arguments name."""
     if tool is None or not files:
         fail("name a tool and its files, for example `grantledger follow vault audit.log`, or --tools FILE")
     try:
-        return FollowConfig(follow=(FollowedTool(tool=tool, instance=instance, tenant=tenant, files=tuple(files)),))
+        followed = FollowedTool(tool=tool, instance=instance, tenant=tenant, files=tuple(files), mapping=mapping)
+        return FollowConfig(follow=(followed,))
     except ValidationError as error:
         fail("; ".join(_problem(one["loc"], one["msg"]) for one in error.errors(include_input=False)))
 

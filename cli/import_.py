@@ -19,6 +19,7 @@ from ..producers.input_files import inputs
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
 from .import_summary import print_summary
+from .mapping_option import MappingOption
 from .output import Output
 from .sending import SOME_REFUSED, SourceKeyOption, key_path, open_client, plain
 
@@ -26,7 +27,9 @@ from .sending import SOME_REFUSED, SourceKeyOption, key_path, open_client, plain
 def command(  # noqa: PLR0917 - one parameter per flag
     settings: Settings,
     output: Output,
-    tool: Annotated[str, typer.Argument(metavar="TOOL", help=f"One of {', '.join(sorted(ADAPTERS))}.")],
+    tool: Annotated[
+        str, typer.Argument(metavar="TOOL", help=f"One of {', '.join(sorted(ADAPTERS))}, or that of --mapping.")
+    ],
     files: Annotated[
         list[str],
         typer.Argument(
@@ -34,6 +37,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
             help="Files or folders to read, also compressed; s3://BUCKET/PREFIX: objects in S3; - is standard input.",
         ),
     ],
+    mapping: MappingOption = None,
     instance: Annotated[
         str | None, typer.Option(help="Name of the installation of the tool. Default: the one in each record.")
     ] = None,
@@ -55,7 +59,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file or object cannot be read, or nothing can be
     sent.
     """
-    adapter = make_adapter(tool, instance=instance, tenant=tenant)
+    adapter = make_adapter(tool, instance=instance, tenant=tenant, mapping=mapping)
     sources = inputs(files)
     client = None if dry_run else open_client(settings, source_key=source_key, history=history)
     problem: str | None = None

@@ -100,6 +100,11 @@ COMMANDS: Mapping[str, Command | Group] = {
         "Check policy files.",
         {"check": Command("Check a policy file, and show what it sets for which access.", "policy:check")},
     ),
+    "adapters": Command("List the tools whose records can be read, and what they do not say.", "adapters:command"),
+    "mapping": Group(
+        "Check mapping files for tools without an adapter.",
+        {"check": Command("Check a mapping file, and show what becomes of records.", "mapping:check")},
+    ),
     "topics": Group(
         "Create the Kafka topics, or check their configuration.",
         {

@@ -10,18 +10,22 @@ Shared by all adapters: ``contract.py`` (the base class), ``values.py`` (ids, ad
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from ...base.errors import UsageError
+from ...base.toml import ConfigError
 from ..json_fields import Fields, Location, RecordError
 from .cloudtrail.adapter import CloudTrailAdapter
 from .contract import Adapter, Mapped, Skipped
 from .hoop.adapter import HoopAdapter
+from .mapping.adapter import SHIPPED, load_mapping
 from .teleport.adapter import TeleportAdapter
 from .vault.adapter import VaultAdapter
 
 _ALL: tuple[type[Adapter], ...] = (CloudTrailAdapter, HoopAdapter, TeleportAdapter, VaultAdapter)
-ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in _ALL}
+_MAPPED: tuple[type[Adapter], ...] = tuple(map(load_mapping, sorted(SHIPPED.glob("*.toml"))))
+ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in (*_ALL, *_MAPPED)}
 EVENT = "event"
 """What :func:`recognise` returns for an event of our own."""
 
@@ -35,6 +39,7 @@ __all__ = [
     "RecordError",
     "Skipped",
     "UnknownToolError",
+    "adapter_class",
     "make_adapter",
     "recognise",
 ]
@@ -56,8 +61,27 @@ def recognise(record: dict[str, Any]) -> str | None:
     return next((tool for tool, adapter in ADAPTERS.items() if adapter.owns(record)), None)
 
 
-def make_adapter(tool: str, *, instance: str | None = None, tenant: str = "default") -> Adapter:
-    """Return the adapter for a tool; raise UnknownToolError if there is none. For the options, see :class:`Adapter`."""
-    if tool not in ADAPTERS:
-        raise UnknownToolError(tool)
-    return ADAPTERS[tool](instance=instance, tenant=tenant)
+def adapter_class(tool: str, mapping: Path | None = None) -> type[Adapter]:
+    """Return the adapter of a tool, or of a mapping file for it.
+
+    Raises:
+        UnknownToolError: there is none.
+        ConfigError: the mapping file has mistakes, or is for another tool.
+    """
+    if mapping is None:
+        if tool not in ADAPTERS:
+            raise UnknownToolError(tool)
+        return ADAPTERS[tool]
+    adapter = load_mapping(mapping)
+    if tool != adapter.SYSTEM:
+        raise ConfigError(f"{mapping}: is for {adapter.SYSTEM}, not for {tool}: name the tool {adapter.SYSTEM}")
+    if any(adapter.SYSTEM == one.SYSTEM for one in _ALL):
+        raise ConfigError(f"{mapping}: system: {tool} has an adapter of its own: choose another name")
+    return adapter
+
+
+def make_adapter(
+    tool: str, *, instance: str | None = None, tenant: str = "default", mapping: Path | None = None
+) -> Adapter:
+    """Return an adapter at work. Errors as of :func:`adapter_class`; for the options, see :class:`Adapter`."""
+    return adapter_class(tool, mapping)(instance=instance, tenant=tenant)

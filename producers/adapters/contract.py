@@ -62,6 +62,11 @@ class Adapter(ABC):
     """Sets of members. A JSON object with all members of one set is probably a record of this tool: it is not opened as
     an envelope, and `import` can name the right tool for a file that was given to another adapter."""
 
+    COVERS: ClassVar[tuple[str, ...]] = ()
+    """What becomes an event, in short sentences, for ``grantledger adapters``."""
+    DOES_NOT_SAY: ClassVar[tuple[str, ...]] = ()
+    """What the tool itself does not record, and what closes the gap."""
+
     def __init_subclass__(cls) -> None:
         cls.SKIP_REASONS = {**COMMON_REASONS, **cls.SKIP_REASONS}
 

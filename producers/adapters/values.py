@@ -12,10 +12,14 @@ UNKNOWN = "unknown"
 """For a required field that the record does not contain."""
 
 
+SYNTHESIZED = "synthesized:"
+"""The beginning of every id that the tool did not issue."""
+
+
 def synthesized(kind: str, *parts: str) -> str:
     """Return an id for something that the tool left without one. The same parts give the same id."""
     name = "\x1f".join(parts).encode()
-    return f"synthesized:{kind}:{hashlib.sha256(name).hexdigest()[:32]}"
+    return f"{SYNTHESIZED}{kind}:{hashlib.sha256(name).hexdigest()[:32]}"
 
 
 def grant_ids(native: str | None, kind: str, *parts: str) -> dict[str, Any]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from ...base.errors import UsageError
 from ...base.toml import load_toml
-from ..adapters import ADAPTERS, UnknownToolError
+from ..adapters import adapter_class
 from .streams import JOURNALD, PIPE
 
 
 class FollowedTool(BaseModel):
-    """One tool, its installation, and where its records are."""
+    """One tool, its installation, and where its records are. ``mapping``: the mapping file of a tool, if any."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    mapping: Path | None = None
     tool: str
     instance: str | None = Field(None, min_length=1)
     tenant: str = Field("default", min_length=1)
@@ -25,9 +27,11 @@ class FollowedTool(BaseModel):
 
     @field_validator("tool")
     @classmethod
-    def _is_known(cls, tool: str) -> str:
-        if tool not in ADAPTERS:
-            raise ValueError(str(UnknownToolError(tool)))
+    def _is_known(cls, tool: str, info: ValidationInfo) -> str:
+        try:
+            adapter_class(tool, info.data.get("mapping"))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
         return tool
 
     @field_validator("files")

@@ -38,7 +38,7 @@ class ToolFollower:
         self.name = tool.name
         self._once = once
         self._state = state if state is not None else ToolState(since=time.time_ns())
-        adapter = make_adapter(tool.tool, instance=tool.instance, tenant=tool.tenant)
+        adapter = make_adapter(tool.tool, instance=tool.instance, tenant=tool.tenant, mapping=tool.mapping)
         self._importer = Importer(adapter, send)
         self._known = Importer(adapter, lambda _event: None)
         self._notices = Notices(self.name, tool.tool)

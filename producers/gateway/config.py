@@ -9,13 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from ...base.errors import UsageError
 from ...base.secret import SecretReference
 from ...base.toml import ConfigError, load_toml
 from ...schemas.event import DEFAULT_TENANT
 from ...schemas.own_sources import PREFIX
-from ..adapters import ADAPTERS, UnknownToolError
+from ..adapters import adapter_class
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Text = Annotated[str, Field(min_length=1, max_length=255)]
@@ -29,6 +30,7 @@ class GatewaySource(BaseModel):
     Attributes:
         name: identifies the credential, in logs, metrics and basic authentication.
         tool: its records come to ``/ingest/{tool}`` and ``/v1/logs``, through the adapter of this tool.
+        mapping: the mapping file of the tool, if any.
         system: it sends our own events to ``/v1/events``, in the name of this system. Either ``tool`` or ``system``.
         instance: ``source.instance`` of its events.
         instance_from_records: each record names its instance, such as the account of CloudTrail. Only for a tool.
@@ -40,7 +42,8 @@ class GatewaySource(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
-    tool: str | None = None
+    mapping: Path | None = None
+    tool: str | None = Field(None, validate_default=True)
     system: Text | None = None
     instance: Text | None = None
     instance_from_records: bool = False
@@ -52,9 +55,15 @@ class GatewaySource(BaseModel):
 
     @field_validator("tool")
     @classmethod
-    def _is_known(cls, tool: str | None) -> str | None:
-        if tool is not None and tool not in ADAPTERS:
-            raise ValueError(str(UnknownToolError(tool)))
+    def _is_known(cls, tool: str | None, info: ValidationInfo) -> str | None:
+        mapping = info.data.get("mapping")
+        if tool is None and mapping is not None:
+            raise ValueError("mapping is for the records of a tool: name the tool")
+        try:
+            if tool is not None:
+                adapter_class(tool, mapping)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
         return tool
 
     @field_validator("system")

@@ -54,7 +54,9 @@ class SourceAtWork:
         self._refused, self._log_at = 0, 0.0
         self.adapter: Adapter | None = None
         if config.tool is not None:
-            self.adapter = make_adapter(config.tool, instance=config.instance, tenant=config.tenant)
+            self.adapter = make_adapter(
+                config.tool, instance=config.instance, tenant=config.tenant, mapping=config.mapping
+            )
 
     def note_refused(self, count: int, problem: str) -> None:
         """Log refused records, once per ``LOG_SECONDS``: a collector may not read answers."""
@@ -69,7 +71,7 @@ class SourceAtWork:
         Raises:
             ProblemError: 404, there is no such tool; 403, the source is not for it.
         """
-        if tool is not None and tool not in ADAPTERS:
+        if tool is not None and tool not in (*ADAPTERS, self.config.tool):
             raise ProblemError(404, str(UnknownToolError(tool)))
         if self.adapter is None:
             raise ProblemError(403, "this credential is for our own events: POST /v1/events")

@@ -15,6 +15,7 @@ import httpx
 
 from grantledger.base.errors import GrantledgerError
 from grantledger.kafka.errors import KafkaUnavailableError
+from grantledger.producers.adapters import ADAPTERS
 from grantledger.producers.gateway.app import Gateway
 from grantledger.producers.gateway.body import Bodies
 from grantledger.producers.gateway.config import GatewayConfig
@@ -32,11 +33,10 @@ from .fork_server import ForkedChild
 from .pipeline import Pipeline
 from .waiting import wait_for
 
-TOKENS = {"bot": "glt_bot", "vault": "glt_vault", "teleport": "glt_teleport", "cloudtrail": "glt_cloudtrail",
-          "hoop": "glt_hoop"}  # fmt: skip
+TOKENS = {"bot": "glt_bot", **{tool: f"glt_{tool}" for tool in ADAPTERS}}
 SOURCES: list[dict[str, Any]] = [
     {"name": "bot", "system": "deploy-bot", "instance": "eu-1", "tenant": "payments"},
-    *({"name": tool, "tool": tool, "instance": "i-1"} for tool in ("vault", "teleport", "cloudtrail", "hoop")),
+    *({"name": tool, "tool": tool, "instance": "i-1"} for tool in ADAPTERS),
 ]
 WEBHOOK_KEY = b"w" * 32
 CATALOG = SchemaCatalog((event_schema(),))

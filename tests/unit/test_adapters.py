@@ -38,6 +38,8 @@ SAMPLES = Path(os.environ.get("GRANTLEDGER_SAMPLES", REPOSITORY.parent / "shared
 FILES = {
     "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
     "hoop": "hoop/events.jsonl",
+    "okta": "okta/system_log.jsonl",
+    "sudo": "sudo",
     "teleport": "teleport/audit_fixtures.jsonl",
     "vault": "vault/audit.log",
 }
@@ -45,20 +47,24 @@ FILES = {
 EXPECTED = {
     "cloudtrail": {"mapped": 699, "skipped": 2201},
     "hoop": {"mapped": 5, "skipped": 7},
+    "okta": {"mapped": 20, "skipped": 17},
+    "sudo": {"mapped": 4},
     "teleport": {"mapped": 109, "skipped": 56},
     "vault": {"mapped": 564, "skipped": 833},
 }
-REPEATED_IDENTITIES = {"cloudtrail": 0, "hoop": 0, "teleport": 2, "vault": 0}
+REPEATED_IDENTITIES = {"cloudtrail": 0, "hoop": 0, "okta": 4, "sudo": 0, "teleport": 2, "vault": 0}
 """Pairs of records in those files to which the tool's fixture gave one uid, type and code, with other content."""
 
 
 def samples(tool: str) -> list[bytes]:
     path = SAMPLES / FILES[tool]
-    if not path.is_file():
+    if not path.exists():
         reason = f"no sample records at {path}; set GRANTLEDGER_SAMPLES"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+    if path.is_dir():  # one record per file, over several lines
+        return [file.read_bytes() for file in sorted(path.iterdir())]
     return path.read_bytes().splitlines()
 
 
@@ -216,6 +222,12 @@ SOME_TYPES = (
     "session.command",
 )
 HOOP_TYPES = ("access.jit_approved", "session.started", "session.closed", "session.open", "session.guardrail_violation")
+OKTA_TYPES = (
+    "user.session.start",
+    "group.user_membership.add",
+    "user.account.privilege.grant",
+    "access.request.reject",
+)
 CLOUDTRAIL_CALLS = (
     ("sts", "AssumeRole"),
     ("sts", "AssumeRoot"),
@@ -241,6 +253,12 @@ def skeleton(tool: str, draw: st.DrawFn) -> dict[str, Any]:
             "eventID": "e",
             "userIdentity": {"type": "AssumedRole", "arn": "arn:aws:sts::1:assumed-role/r/s"},
         }
+    if tool == "okta":
+        kind = draw(st.sampled_from(OKTA_TYPES))
+        return {"eventType": kind, "published": "2024-05-01T10:00:00Z", "uuid": "u", "actor": {"id": "a"}}
+    if tool == "sudo":
+        kind = draw(st.sampled_from(["accept", "reject", "alert", "exit"]))
+        return {"sudo": {kind: {"uuid": "u", "server_time": {"seconds": 1}, "submituser": draw(JSON)}}}
     request = {"id": "i", "path": draw(st.sampled_from(["auth/token/revoke", "pki/issue/x", "kv/a"])), "operation": "x"}
     return {"type": "response", "time": "2024-05-01T10:00:00Z", "request": request}
 
@@ -275,6 +293,8 @@ MEMBERS = {
         "command",
         "exit_code",
     ],
+    "okta": ["eventType", "published", "uuid", "actor", "target", "outcome", "debugContext", "client", "severity"],
+    "sudo": ["sudo", "accept", "reject", "alert", "exit", "submituser", "runuser", "runargv", "submit_time", "uuid"],
     "teleport": [
         "user",
         "code",
@@ -327,7 +347,7 @@ def test_no_bytes_raise_anything_but_a_record_error(raw: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("tool", "message"),
-    [("telepor", "Did you mean 'teleport'? Available: cloudtrail, "), ("sudo", "no adapter for 'sudo'. Available: ")],
+    [("telepor", "Did you mean 'teleport'? Available: cloudtrail, "), ("doas", "no adapter for 'doas'. Available: ")],
 )
 def test_an_unknown_tool_gets_a_suggestion_and_the_list(tool: str, message: str) -> None:
     with pytest.raises(UnknownToolError, match=re.escape(message)):
@@ -359,8 +379,13 @@ class TestDocumentation:
                 adapter.read(raw, HERE)
 
     def test_every_skip_reason_is_documented(self, tool: str) -> None:
+        page = REPOSITORY / "docs" / "sources" / f"{tool}.md"
+        text = self.TEXT + (page.read_text("utf-8") if page.is_file() else "")
         for reason in make_adapter(tool).SKIP_REASONS:
-            assert f"`{reason}`" in self.TEXT
+            assert f"`{reason}`" in text
+
+    def test_what_each_adapter_covers_and_its_tool_does_not_say_is_listed(self, tool: str) -> None:
+        assert ADAPTERS[tool].COVERS and ADAPTERS[tool].DOES_NOT_SAY
 
     def test_every_teleport_type_that_is_named_in_the_code_is_documented(self) -> None:
         named = (

@@ -44,7 +44,7 @@ def ids(events: list[Event]) -> list[str]:
 
 
 RECORD = b'{"event":"session.start","code":"T2000I","uid":"a","time":"2024-05-01T10:00:00Z","sid":"a"}'
-TOOLS = {"cloudtrail": "aws_cloudtrail", "hoop": "hoop", "teleport": "teleport", "vault": "vault"}
+TOOLS = {"cloudtrail": "aws_cloudtrail", **{tool: tool for tool in ("hoop", "okta", "sudo", "teleport", "vault")}}
 
 
 @pytest.mark.parametrize("tool", TOOLS)

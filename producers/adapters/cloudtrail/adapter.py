@@ -27,6 +27,16 @@ class CloudTrailAdapter(Adapter):
 
     SYSTEM: ClassVar[str] = "cloudtrail"
     VERSION: ClassVar[str] = "2"
+    COVERS: ClassVar[tuple[str, ...]] = (
+        "temporary credentials of STS (AssumeRole and its relatives), as grants that end by themselves",
+        "assignments of IAM Identity Center, as grants",
+        "console, portal and Session Manager sessions, and every call with temporary credentials, as commands",
+    )
+    DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
+        "that an assignment of Identity Center is gone: it answers IN_PROGRESS, so let an enforcer read it back",
+        "what is typed in a Session Manager shell: send its session log",
+        "calls of data events (S3 objects, Lambda), unless the trail records them",
+    )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"eventName", "eventSource"}),)
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "authentication": "sign-ins, second factors and passwords: identity, not access",

@@ -27,6 +27,14 @@ class HoopAdapter(Adapter):
 
     SYSTEM: ClassVar[str] = SYSTEM
     VERSION: ClassVar[str] = "1"
+    COVERS: ClassVar[tuple[str, ...]] = (
+        "reviews: requests, approvals, denials, and grants of type jit",
+        "sessions with their input, and violated guardrails",
+    )
+    DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
+        "that a jit review has ended: its grant ends at revoke_at by the plan only",
+        "earlier states of a review: export it while it is approved",
+    )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event_type"}), frozenset({"review_owner"}))
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "assessment": "hoop's assessment of a session: detected or masked data, risk, tags",

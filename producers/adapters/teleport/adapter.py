@@ -35,6 +35,18 @@ class TeleportAdapter(Adapter):
 
     SYSTEM: ClassVar[str] = SYSTEM
     VERSION: ClassVar[str] = "2"
+    COVERS: ClassVar[tuple[str, ...]] = (
+        "access requests and their reviews",
+        "certificates, as grants that end by themselves; locks, which take grants away",
+        "memberships of access lists, as grants",
+        "sessions on servers, databases, clusters, applications and desktops, with commands and queries",
+        "tool calls of AI agents (MCP)",
+    )
+    DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
+        "the expiry of a certificate: it ends by itself",
+        "what is typed in a session, unless enhanced recording is on",
+        "which grants a lock takes: import the log from the oldest running grant on",
+    )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event", "time"}),)
     REMEMBERS: ClassVar[bool] = True
     SKIP_REASONS: ClassVar[dict[str, str]] = event_types.SKIP_REASONS

@@ -26,6 +26,15 @@ class VaultAdapter(Adapter):
 
     SYSTEM: ClassVar[str] = "vault"
     VERSION: ClassVar[str] = "2"
+    COVERS: ClassVar[tuple[str, ...]] = (
+        "tokens, leases and certificates, as grants: issue, renewal, revocation",
+        "every request with a token, as a command, and refused requests",
+    )
+    DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
+        "how long a lease lasts: limit it in the watch policy",
+        "revocations at the end of a TTL: they are only in the server log",
+        "requests whose response an audit device could not write",
+    )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"type", "request"}),)
     REMEMBERS: ClassVar[bool] = True
     SKIP_REASONS: ClassVar[dict[str, str]] = {
