@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     "demo": Command("Run the local stack with simulated traffic and one overdue grant.", "demo:command"),
     "status": Command("Show the progress of the pipeline and the state of its processes.", "status:command"),
     "emit": Command("Send events, given as flags or as JSON lines.", "emit:command"),
+    "check-event": Command("Say all that is wrong with one event, given as bytes or JSON.", "check_event:command"),
     "import": Command("Send the records of a tool's audit files through its adapter.", "import_:command"),
     "follow": Command(
         "Send the records of a tool as it writes them, across rotations and restarts.", "follow:command", "follow"

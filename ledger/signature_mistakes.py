@@ -37,9 +37,16 @@ def mistake_in(keys: SourceKeys, record: SignedRecord, system: bytes, instance: 
         return f"the key {signature[:KEY_ID_SIZE].hex()} was not valid then: {_validity(key)}"
     if registered.tenant not in (None, tenant):
         return "the source is registered for another tenant"
-    tried = _mistakes(keys.deployment, record, keys.topic_prefix)
-    fits = (text for text, message in tried if is_signed_by(key.public_key, signature, message))
-    return next(fits, _REST.format(keys.deployment))
+    return mistake_of_signer(key.public_key, signature, record, keys.deployment, keys.topic_prefix)
+
+
+def mistake_of_signer(
+    public_key: bytes, signature: bytes, record: SignedRecord, deployment: str, topic_prefix: str
+) -> str:
+    """Return why a header value does not fit a record, as a sentence for people, if it names the right key."""
+    tried = _mistakes(deployment, record, topic_prefix)
+    fits = (text for text, message in tried if is_signed_by(public_key, signature, message))
+    return next(fits, _REST.format(deployment))
 
 
 def _mistakes(deployment: str, record: SignedRecord, prefix: str) -> Iterator[tuple[str, bytes]]:

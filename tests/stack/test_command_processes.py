@@ -76,6 +76,12 @@ class Ledger:
         return str(path)
 
     @cached_property
+    def event(self) -> str:
+        path = self.pipeline.data_dir / "event.json"
+        path.write_text('{"event_type":"session.started","subject":"alice"}', "utf-8")
+        return str(path)
+
+    @cached_property
     def vault_log(self) -> str:
         path = self.pipeline.data_dir / "vault.log"
         written = self.pipeline.run("demo", "--tool", "vault", "--lives", "2", "--write", str(path))
@@ -102,6 +108,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "topics check": (fixed(), "all topics match"),
     "keys": (fixed(), "commands.example/access.lifecycle/0/0+"),
     "settings": (fixed(), "commands.example"),
+    "check-event": (lambda ledger: (ledger.event,), "right. The pipeline will understand"),
     "import": (lambda ledger: ("vault", ledger.vault_log), "records and events"),
     "status": (fixed("-o", "json"), '"stored"'),
     "query": (fixed("SELECT grant_id FROM active_grants"), "g-1"),

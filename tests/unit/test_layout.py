@@ -144,7 +144,8 @@ sys.meta_path.insert(0, Block())
 """
 LIGHT = (
     "grantledger.producers", "grantledger.producers.adapters", "grantledger.cli.emit", "grantledger.cli.import_",
-    "grantledger.cli.demo", "grantledger.cli", "grantledger.schemas.codec", "grantledger.runtime.settings",
+    "grantledger.cli.demo", "grantledger.cli.check_event", "grantledger.cli", "grantledger.schemas.codec",
+    "grantledger.runtime.settings",
 )  # fmt: skip
 
 
@@ -154,7 +155,15 @@ def test_sending_needs_only_the_light_install() -> None:
     assert done.returncode == 0, done.stderr
 
 
-SENDING = (["emit", "--help"], ["import", "--help"], ["demo", "--help"], ["--help"], ["run", "--help"], ["--version"])
+SENDING = (
+    ["emit", "--help"],
+    ["check-event", "--help"],
+    ["import", "--help"],
+    ["demo", "--help"],
+    ["--help"],
+    ["run", "--help"],
+    ["--version"],
+)
 
 
 def test_the_sending_commands_run_on_the_light_install() -> None:
@@ -179,6 +188,7 @@ def test_the_sending_commands_run_on_the_light_install() -> None:
         ("verify", "embedded"),
         ("follow", "follow"),
         ("run gateway", "gateway"),
+        ("check-event /dev/null --signature 00 --public-key no.pem --deployment x", "follow"),
         ("import vault s3://logs/vault/ --dry-run", "s3"),
     ],
 )
