@@ -34,6 +34,7 @@ _OUTCOMES = {
     "session.ended": "success",
     "session.denied": "denied",
     "session.recording_failed": "failure",
+    "policy.changed": "success",
 }
 """The default ``outcome`` by event type; for the other types it is ``unknown``."""
 
@@ -279,6 +280,14 @@ def session_denied(*, session_id: str | None = None, **fields: Unpack[SessionFie
 def session_recording_failed(*, session_id: str, **fields: Unpack[SessionFields]) -> Event:
     """The recording of a session stopped or was lost; ``error`` gives the reason."""
     return draft("session.recording_failed", fields, session_id=session_id)
+
+
+def policy_changed(**fields: Unpack[AccessFields]) -> Event:
+    """A role, or another rule about who may get access, was changed.
+
+    ``entitlement`` names the role, ``subject`` whom the rule is about: ``unknown`` if nobody in particular.
+    """
+    return draft("policy.changed", fields)
 
 
 def draft(event_type: str, common: Mapping[str, Any], **own: Any) -> Event:

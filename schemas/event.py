@@ -29,7 +29,9 @@ SESSION_TYPES = (
     "session.denied",
     "session.recording_failed",
 )
-ACCESS_TYPES = REQUEST_TYPES + GRANT_TYPES + SESSION_TYPES
+POLICY_CHANGED = "policy.changed"
+"""A role, or another rule about who may get access, was changed: on record, but neither access nor its end."""
+ACCESS_TYPES = (*REQUEST_TYPES, *GRANT_TYPES, *SESSION_TYPES, POLICY_CHANGED)
 """Types that access systems report. Only the pipeline's own credentials can write the other types."""
 
 OBSERVED = "grant.observed"

@@ -9,7 +9,17 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from .event import ACCESS_TYPES, GIVING, GRANT_TYPES, OBSERVED, PIPELINE_TYPES, REQUEST_TYPES, SESSION_TYPES, Event
+from .event import (
+    ACCESS_TYPES,
+    GIVING,
+    GRANT_TYPES,
+    OBSERVED,
+    PIPELINE_TYPES,
+    POLICY_CHANGED,
+    REQUEST_TYPES,
+    SESSION_TYPES,
+    Event,
+)
 from .finding_rules import SEVERITIES
 
 EVENT_TYPES = frozenset((*ACCESS_TYPES, OBSERVED, *PIPELINE_TYPES))
@@ -39,7 +49,7 @@ REQUIRED: Mapping[str, Collection[str]] = {
     "request_id": REQUEST_TYPES,
     "grant_id": ("grant.activated", OBSERVED),
     "session_id": SESSION_TYPES,
-    "resource": (*REQUEST_TYPES, *GRANT_TYPES, OBSERVED, "config.changed"),
+    "resource": (*REQUEST_TYPES, *GRANT_TYPES, OBSERVED, POLICY_CHANGED, "config.changed"),
     "entitlement": (*REQUEST_TYPES, *GRANT_TYPES, OBSERVED),
     "expiry_source": GIVING,
     "removal_evidence": ("grant.revoked", "grant.expired"),

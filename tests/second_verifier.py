@@ -566,7 +566,7 @@ PERSON = (b"finding.acknowledged", b"finding.closed", b"source.registered", b"pa
 TYPES = {
     "access.lifecycle": b"request.created request.approved request.denied request.cancelled request.expired "
     b"grant.activated grant.extended grant.revoked grant.expired grant.failed "
-    b"grant.observed session.started session.ended",
+    b"grant.observed session.started session.ended policy.changed",
     "access.activity": b"session.command session.query session.denied session.recording_failed",
     "access.findings": b"finding.opened finding.resolved finding.acknowledged finding.closed revoke.requested "
     b"revoke.attempted revoke.confirmed revoke.failed revoke.dry_run lookup.requested lookup.answered key.changed "
