@@ -222,7 +222,9 @@ class WatchPolicy(Strict):
 
 
 BUILT_IN = WatchPolicy(
-    rule=tuple(AccessRule(source=system, ends_by_itself=True) for system in ("cloudtrail", "teleport", "vault"))
+    rule=tuple(
+        AccessRule(source=system, ends_by_itself=True) for system in ("cloudtrail", "kubernetes", "teleport", "vault")
+    )
 )
 """Believes the tools whose adapters mark credentials that stop working without a record, and record every renewal."""
 

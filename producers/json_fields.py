@@ -126,6 +126,13 @@ class Fields:
         except RecursionError:
             self.fail(name, "is nested too deeply")
 
+    def encoded(self) -> bytes:
+        """Return the object as compact JSON; lone surrogates and all other text beyond ASCII are escaped."""
+        try:
+            return json.dumps(self.values, separators=(",", ":"), ensure_ascii=True).encode()
+        except RecursionError:
+            raise RecordError(self.location, None, "nested too deeply") from None
+
     def time(self, name: str) -> datetime | None:
         """Return an RFC 3339 time with a time zone; None also for Go's zero time, year 1.
 

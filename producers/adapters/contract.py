@@ -95,7 +95,11 @@ class Adapter(ABC):
         """
         if not raw.strip():
             return Skipped("blank_line", "an empty line")
-        mapped = self.map(parse_object(raw, location) if values is None else Fields(values, location))
+        record = parse_object(raw, location) if values is None else Fields(values, location)
+        redacted = self.redact(record)
+        if redacted is not None:
+            record, raw = redacted, redacted.encoded()
+        mapped = self.map(record)
         if isinstance(mapped, Skipped):
             return mapped
         digest = hashlib.sha256(raw).digest()
@@ -107,6 +111,13 @@ class Adapter(ABC):
             except InvalidEventError as error:
                 raise RecordError(location, error.field, error.problem) from error
         return events
+
+    def redact(self, record: Fields) -> Fields | None:
+        """Return a record without the secrets that the tool wrote into it, or None if it contains none.
+
+        The result takes the place of the record: it is mapped and hashed, and ``raw`` contains it.
+        """
+        return None
 
     @abstractmethod
     def map(self, record: Fields) -> Mapped | Skipped:

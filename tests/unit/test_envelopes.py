@@ -22,6 +22,7 @@ from grantledger.producers.input_files import InputError, InputFile, files_in
 from grantledger.schemas.event import Event
 from support.cases import Cases
 from support.cloudtrail import TAKEN, record
+from support.kubernetes import stream
 from support.wrapping import ENCODINGS, OBJECTS, STRINGS, WRAPS, Wrap
 
 TELEPORT = (
@@ -35,9 +36,11 @@ VAULT = (
 )
 HOOP = b'{"event_type":"session.opened","payload":{"session_id":"s","user":"a","occurred_at":"2026-05-04T14:30:00Z"}}'
 CLOUDTRAIL = json.dumps(record("ec2", "RunInstances", userIdentity=TAKEN)).encode()
+KUBERNETES = json.dumps(stream("exec", "command=ls")).encode()
 OKTA = b'{"uuid":"u","published":"2026-05-04T14:30:00Z","eventType":"user.session.start","severity":"INFO"}'
 SUDO = b'{"sudo":{"reject":{"uuid":"u","submit_time":{"seconds":1643374700},"submituser":"alice","command":"/bin/sh"}}}'
 RECORDS = {
+    "kubernetes": KUBERNETES,
     "teleport": TELEPORT, "vault": VAULT, "hoop": HOOP, "cloudtrail": CLOUDTRAIL, "okta": OKTA, "sudo": SUDO,
 }  # fmt: skip
 
@@ -114,6 +117,7 @@ def sample_lines(tool: str, folder: Path) -> list[bytes]:
     files = {
         "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
         "hoop": "hoop/events.jsonl",
+        "kubernetes": "kubernetes/audit.jsonl",
         "okta": "okta/system_log.jsonl",
         "sudo": "sudo",
         "teleport": "teleport/audit_fixtures.jsonl",

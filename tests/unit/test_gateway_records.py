@@ -27,6 +27,7 @@ SAMPLES = {
     "teleport": "teleport/audit_fixtures.jsonl",
     "hoop": "hoop/events.jsonl",
     "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
+    "kubernetes": "kubernetes/audit.jsonl",
 }
 PROTOBUF = {"content-type": "application/x-protobuf"}
 

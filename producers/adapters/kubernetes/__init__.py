@@ -1,0 +1,1 @@
+"""Kubernetes: role bindings, tokens and certificates, sessions in containers."""
