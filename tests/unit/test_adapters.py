@@ -66,7 +66,7 @@ def samples(tool: str, file: str | None = None) -> list[bytes]:
             pytest.fail(reason)
         pytest.skip(reason)
     if path.is_dir():  # one record per file, over several lines
-        return [file.read_bytes() for file in sorted(path.iterdir())]
+        return [each.read_bytes() for each in sorted(path.iterdir())]
     return path.read_bytes().splitlines()
 
 

@@ -26,7 +26,7 @@ class CloudTrailAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "cloudtrail"
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
     COVERS: ClassVar[tuple[str, ...]] = (
         "temporary credentials of STS (AssumeRole and its relatives), as grants that end by themselves",
         "assignments of IAM Identity Center, as grants",

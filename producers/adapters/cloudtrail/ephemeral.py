@@ -110,7 +110,7 @@ def _entry_fields(call: Call) -> dict[str, Any]:
     entry = (call.account or UNKNOWN, call.record.text("awsRegion") or UNKNOWN, cluster, principal)
     return {
         "subject": Subject(principal),
-        "resource": Resource("eks_cluster", cluster),
+        "resource": Resource("kubernetes_cluster", cluster),
         "entitlement": f"{role} in {scope}" if scope else role,
         **grant_ids(None, "access_entry", *entry, *([policy] if policy else [])),
         # The entry stands as the request of its policies: its deletion takes all of them away.
