@@ -34,6 +34,18 @@ class KubernetesAdapter(Adapter):
 
     SYSTEM: ClassVar[str] = SYSTEM
     VERSION: ClassVar[str] = "1"
+    COVERS: ClassVar[tuple[str, ...]] = (
+        "role bindings, as grants per subject; changes of roles, as policy.changed",
+        "tokens of service accounts and client certificates, as grants that end by themselves",
+        "exec, attach, port-forward and ephemeral containers, as sessions with their command; refused requests",
+        "the same from EKS, GKE and AKS",
+    )
+    DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
+        "its cluster's name: give --instance",
+        "an end of role bindings: set max_seconds in the watch policy",
+        "who is in a group: the identity provider knows",
+        "what is typed in a shell: use Teleport or hoop in front of it",
+    )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"auditID", "stage"}),)
     REMEMBERS: ClassVar[bool] = True
     SKIP_REASONS: ClassVar[dict[str, str]] = {
