@@ -16,7 +16,7 @@ def overdue(story: Story, policy: WatchPolicy = BELIEVED, until: float = 20_000)
     return [one for one in story.findings(until, policy) if one[1] == "overdue"]
 
 
-@pytest.mark.parametrize("system", ["cloudtrail", "teleport", "vault"])
+@pytest.mark.parametrize("system", ["cloudtrail", "kubernetes", "teleport", "vault"])
 def test_the_passed_deadline_is_the_end_under_the_default_policy_and_nobody_is_asked_to_revoke(system: str) -> None:
     story = Story()
     story.granted(0, "g", 100, ends_by_itself=True, native=True, source=Source(system, "prod"))

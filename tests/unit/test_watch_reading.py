@@ -109,7 +109,12 @@ def test_the_content_of_an_event_is_all_of_it_but_the_salt() -> None:
 
 @pytest.mark.parametrize(
     ("tool", "file"),
-    [("teleport", "teleport/audit_fixtures.jsonl"), ("vault", "vault/audit.log"), ("hoop", "hoop/events.jsonl")],
+    [
+        ("teleport", "teleport/audit_fixtures.jsonl"),
+        ("vault", "vault/audit.log"),
+        ("hoop", "hoop/events.jsonl"),
+        ("kubernetes", "kubernetes/audit.jsonl"),
+    ],
 )
 def test_real_records_can_be_judged(samples: Path, tool: str, file: str) -> None:
     """Records from the tools' own tests are no complete lives; they only must not stop the watch."""
