@@ -74,6 +74,7 @@ class Gateway:
         )
         app.add_api_route("/v1/events", self.events, methods=["POST"], response_model=None, **openapi.EVENTS)
         app.add_api_route("/ingest/{tool}", self.ingest, methods=["POST"], response_model=None, **openapi.INGEST)
+        app.add_api_route("/ingest/{tool}", self.verification, methods=["GET"], response_model=None, **openapi.VERIFY)
         # Some senders append names, such as Teleport's session.ID.log.
         app.add_api_route("/ingest/{tool}/{rest:path}", self.ingest, methods=["POST"], include_in_schema=False)
         app.add_api_route("/v1/logs", self.logs, methods=["POST"], response_model=None, **openapi.LOGS)
@@ -115,6 +116,18 @@ class Gateway:
             text = self._bodies.decoded(body)
             outcome = await self._mapped(source, text, RequestMapper(adapter, self._stamp(source)).read)
             return JSONResponse(tool_records_answer(outcome, await self._stored(source, outcome)))
+
+        return await self._answered(request, "/ingest", handle)
+
+    async def verification(self, request: Request, tool: str) -> Response:
+        """Answer the challenge by which Okta checks who owns the address of an event hook."""
+
+        async def handle(request: Request, source: SourceAtWork, _body: bytes) -> Response:
+            source.adapter_of(tool)
+            challenge = request.headers.get("x-okta-verification-challenge", "")
+            if not challenge:
+                raise ProblemError(400, "GET is only for Okta's verification: X-Okta-Verification-Challenge is missing")
+            return JSONResponse({"verification": challenge[:1000]})
 
         return await self._answered(request, "/ingest", handle)
 

@@ -185,6 +185,15 @@ INGEST: dict[str, Any] = {
         },
     },
 }
+VERIFY: dict[str, Any] = {
+    "summary": "Answer the verification of an Okta event hook.",
+    "responses": {
+        200: _json("The challenge.", {"type": "object", "properties": {"verification": {"type": "string"}}}),
+        404: {"description": "There is no such tool.", "content": {MEDIA_TYPE: {"schema": _PROBLEM}}},
+        **_problems(),
+    },
+    "openapi_extra": _SECURITY,
+}
 LOGS: dict[str, Any] = {
     "summary": "Send OTLP logs whose bodies are the records of a tool.",
     "responses": {
@@ -232,8 +241,9 @@ SECURITY_SCHEMES: dict[str, Any] = {
 
 def complete(document: dict[str, Any]) -> None:
     """Add to the document what the routes cannot say: the tools, and the credentials."""
-    [tool] = document["paths"]["/ingest/{tool}"]["post"]["parameters"]
-    tool["schema"]["enum"] = sorted(ADAPTERS)
+    for method in ("get", "post"):
+        [tool] = document["paths"]["/ingest/{tool}"][method]["parameters"]
+        tool["schema"]["examples"] = sorted(ADAPTERS)  # and the tools of mapping files
     components = document.setdefault("components", {})
     components["securitySchemes"] = SECURITY_SCHEMES
     components.pop("schemas", None)  # of errors that this program answers in another form

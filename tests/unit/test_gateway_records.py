@@ -19,7 +19,7 @@ from grantledger.producers.adapters import make_adapter
 from grantledger.producers.gateway import tool_records
 from grantledger.producers.importer import Importer
 from grantledger.producers.input_files import InputFile
-from support.gateway import GatewayInProcess
+from support.gateway import TOKENS, GatewayInProcess
 from support.wrapping import OBJECTS, STRINGS
 
 SAMPLES = {
@@ -28,6 +28,7 @@ SAMPLES = {
     "hoop": "hoop/events.jsonl",
     "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
     "kubernetes": "kubernetes/audit.jsonl",
+    "okta": "okta/system_log.jsonl",
 }
 PROTOBUF = {"content-type": "application/x-protobuf"}
 
@@ -119,6 +120,34 @@ def test_the_probe_of_the_http_audit_device_is_answered(gateway: GatewayInProces
     }  # fmt: skip
     response = gateway.post("/ingest/vault", json.dumps(probe).encode() + b"\n", source="vault")
     assert (response.status_code, response.json()["skipped"]) == (200, {"request_half": 1})
+
+
+def test_the_verification_of_an_okta_event_hook_is_answered(gateway: GatewayInProcess) -> None:
+    challenge = {"x-okta-verification-challenge": "a1b2"}
+    headers = {**challenge, "authorization": f"Bearer {TOKENS['okta']}"}
+    [answered, unknown, other, none] = gateway.request(
+        ("GET", "/ingest/okta", {"headers": headers}),
+        ("GET", "/ingest/okta", {"headers": challenge}),
+        ("GET", "/ingest/vault", {"headers": headers}),
+        ("GET", "/ingest/okta", {"headers": {"authorization": headers["authorization"]}}),
+    )
+    assert (answered.status_code, answered.json()) == (200, {"verification": "a1b2"})
+    assert (unknown.status_code, other.status_code, none.status_code) == (401, 403, 400)
+
+
+def test_the_events_of_an_okta_event_hook_have_the_ids_of_the_log(gateway: GatewayInProcess, samples: Path) -> None:
+    lines = (samples / SAMPLES["okta"]).read_bytes().splitlines()
+    hook = {"eventType": "com.okta.event_hook", "data": {"events": [json.loads(line) for line in lines]}}
+    assert gateway.post("/ingest/okta", hook, source="okta").status_code == 200
+    assert sent_ids(gateway) == imported_ids("okta", b"\n".join(lines))
+
+
+def test_the_event_list_of_a_kubernetes_webhook(gateway: GatewayInProcess, samples: Path) -> None:
+    lines = (samples / SAMPLES["kubernetes"]).read_bytes().splitlines()
+    items = [json.loads(line) for line in lines]
+    body = {"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": items}
+    assert gateway.post("/ingest/kubernetes", body, source="kubernetes").status_code == 200
+    assert sent_ids(gateway) == imported_ids("kubernetes", b"\n".join(lines))
 
 
 def test_the_paths_of_the_teleport_event_handler(gateway: GatewayInProcess) -> None:

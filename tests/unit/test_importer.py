@@ -320,7 +320,7 @@ def test_emit_names_every_problem_of_a_line() -> None:
     }  # fmt: skip
     result = run("emit", "--stdin", "--dry-run", stdin=json.dumps(line).encode())
     assert [one.partition(": line 1: ")[2].partition(":")[0] for one in result.stderr.splitlines()] == [
-        "resorce", "entitlement", "approvals[0].at", "expires_at",
+        "resorce", "entitlement", "approvals[0].at", "expires_at", "subject.kind",
     ]  # fmt: skip
     line = {**line, "entitlement": "rw", "expires_at": "2030-01-01T00:00:00Z", "resource": {"kind": "db", "id": "x"}}
     line["approvals"] = [{"reviewer": "x", "decision": "maybe"}]
