@@ -40,7 +40,10 @@ _PREFIXES = (
         ),
     ),
     ("syslog (RFC 3164)", re.compile(rb"<\d{1,3}>" + _SYSLOG_DATE + rb" [\w.:-]{1,255} (?=[{@])")),
-    ("a time before the record", re.compile(_DATE + rb"(?: [\w.:$-]{1,128}/[\w./:$-]{1,384})?[ \t]" + _BODY)),
+    (
+        "a time before the record",  # perhaps with a log stream; those of EKS have no slash
+        re.compile(_DATE + rb"(?: (?:[\w.:$-]{1,128}/[\w./:$-]{1,384}|kube-[\w-]{1,128}))?[ \t]" + _BODY),
+    ),
     ("kubectl logs --prefix", re.compile(rb"\[pod/[\w./-]{1,512}\] (?=[{\d])")),
     ("docker compose logs", re.compile(rb"[\w.-]{1,128} +\| (?=[{\d])")),
     ("Fluent Bit file", re.compile(rb"[\w.*/-]{1,256}: (?=\[[\d\[])")),

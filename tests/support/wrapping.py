@@ -88,6 +88,8 @@ STRINGS: dict[str, Wrap] = {
     "fluentd standard output": lambda one: b"2026-11-28 05:00:00.000000000 +0000 test.log: " + one,
     "cloudwatch export": lambda one: b"2026-11-28T05:00:00.000Z " + one,
     "aws logs tail": lambda one: b"2026-11-28T05:00:00.000000+00:00 vault/vault-0/abc " + one,
+    "aws logs tail of eks": lambda one: b"2026-11-28T05:00:00.000000+00:00 kube-apiserver-audit-0af1 " + one,
+    "aws logs tail, short": lambda one: b"2026-11-28T05:00:00 " + one,
     "kubectl --prefix": lambda one: b"[pod/vault-0/vault] " + one,
     "docker compose": lambda one: b"vault-1  | " + one,
     "cloudwatch subscription": _subscription,
