@@ -116,6 +116,16 @@ class TestBindings:
         assert told(run(created("User:alice"), changed("User:alice"))) == [("grant.activated", "alice")]
         assert reason(k8s(created())) == "nothing_changed"
 
+    def test_a_binding_that_was_made_again_unseen_is_replaced(self) -> None:
+        again = {**changed("User:alice"), "responseObject": binding("User:alice", role="admin")}
+        events = run(created("User:alice"), again)
+        assert told(events) == [
+            ("grant.activated", "alice"), ("grant.revoked", "unknown"), ("grant.activated", "alice"),
+        ]  # fmt: skip
+
+    def test_a_dry_run_of_a_deletion_deletes_nothing(self) -> None:
+        assert reason(k8s(deleted(asked={"kind": "DeleteOptions", "dryRun": ["All"]}))) == "dry_run"
+
     def test_all_subjects_gone(self) -> None:
         events = run(created("User:alice"), changed())
         assert told(events) == [("grant.activated", "alice"), ("grant.revoked", "alice")]

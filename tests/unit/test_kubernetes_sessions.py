@@ -138,7 +138,10 @@ def test_denied_requests_of_people() -> None:
     event = one(k8s(request("get", "shop:secrets/db", 403, group="")))
     assert (event.event_type, event.entitlement) == ("session.denied", "get secrets db in shop")
     component = {"username": "system:serviceaccount:ci:bot"}
-    assert reason(k8s(request("get", "shop:secrets/db", 403, group="", user=component))) == "api_read"
+    refused = request("get", "shop:secrets/db", 403, group="", user=component)
+    assert reason(k8s(refused)) == "api_read"
+    as_component = {**refused, "user": {"username": "alice"}, "impersonatedUser": component}
+    assert one(k8s(as_component)).actor.on_behalf_of == component["username"]
 
 
 class TestTokens:
@@ -174,6 +177,10 @@ class TestTokens:
     def test_tokens_of_nodes_metadata_and_refusals(self) -> None:
         node = {"username": "system:node:n1", "groups": ["system:nodes"]}
         assert reason(k8s(self.token(user=node))) == "workload_token"
+        hidden = one(k8s(self.token(impersonatedUser=node)))
+        assert (hidden.event_type, hidden.actor.id, hidden.subject.id) == (
+            "grant.activated", "alice@example.com", "system:node:n1",
+        )  # fmt: skip
         bare = self.token(annotations={})
         del bare["requestObject"]
         event = one(k8s(bare))
@@ -239,8 +246,11 @@ class TestCertificates:
 
     def test_certificates_of_nodes(self) -> None:
         record = self.csr("create")
-        record["responseObject"]["spec"] = {"signerName": "kubernetes.io/kubelet-serving"}
+        spec = {"signerName": "kubernetes.io/kubelet-serving", "username": "system:node:n1"}
+        record["responseObject"]["spec"] = spec
         assert reason(k8s(record)) == "node_certificate"
+        record["responseObject"]["spec"] = {**spec, "username": "mallory"}
+        assert one(k8s(record)).event_type == "request.created", "a person who asks to be a node"
 
     @pytest.mark.parametrize("year", [2027, 2049, 2050, 9999])
     def test_ends(self, year: int) -> None:

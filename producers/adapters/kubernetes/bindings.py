@@ -47,7 +47,7 @@ def map_binding(request: Request, seen: Seen) -> Mapped | Skipped | None:
     removed: tuple[Subject, ...] | None
     if request.verb == "create":
         added, removed = given.subjects, ()
-    elif known is None:
+    elif known is None or known.entitlement != given.entitlement:  # or it was made again, with another role
         added, removed = given.subjects, None
     else:
         added = tuple(one for one in given.subjects if one not in known.subjects)

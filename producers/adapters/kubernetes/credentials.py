@@ -16,9 +16,9 @@ from .certificate import end_of_certificate
 from .request import NODE, SERVICE_ACCOUNT, Request, user_subject
 
 ISSUED_ID = "authentication.kubernetes.io/issued-credential-id"
-_NODES = "system:nodes"
 _CERTIFICATES = "certificates.k8s.io"
 _SIGNERS_OF_NODES = ("kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving")
+_NODE_REQUESTERS = (NODE, "system:bootstrap:")
 _DEFAULT_SECONDS = 3600
 _EXTENDED_SECONDS = 3607
 """Asked for by kubelets: the API server may give a year to such a token of a pod, and answers with this time anyway."""
@@ -30,7 +30,7 @@ def map_token(request: Request) -> Mapped | Skipped | None:
     if (target.kind, request.verb) != ("serviceaccounts/token", "create"):
         return None
     account = f"{SERVICE_ACCOUNT}{target.namespace}:{target.name}"
-    if request.username.startswith(NODE) or _NODES in request.groups:
+    if request.by_node:
         return Skipped("workload_token", f"{account} for {request.username}")
     fields: dict[str, Any] = {"entitlement": account, "session_id": None}
     if request.refused:
@@ -69,7 +69,8 @@ def map_certificate(request: Request) -> Mapped | Skipped | None:
         return None
     found = request.answer if request.answer.has("spec") else request.asked
     spec = found.object("spec")
-    if spec.text("signerName") in _SIGNERS_OF_NODES:
+    requester = spec.text("username") or (request.username if request.verb == "create" else "")
+    if spec.text("signerName") in _SIGNERS_OF_NODES and requester.startswith(_NODE_REQUESTERS):
         return Skipped("node_certificate", f"{request.verb} {target.kind} {target.name}")
     if request.verb == "create" and not target.subresource:
         return (_requested(request, found, spec),)

@@ -17,6 +17,7 @@ NODE = "system:node:"
 DECISION = "authorization.k8s.io/decision"
 REASON = "authorization.k8s.io/reason"
 _SYSTEM_NAMES = "system:"
+_GOOGLE_ACCOUNT = ".gserviceaccount.com"
 _MANY = 100
 """Parameters of one name in a URI."""
 
@@ -89,9 +90,15 @@ class Request:
         return self.impersonated.text("username") or self.user.text("username") or UNKNOWN
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups of that user."""
-        return (self.impersonated if self.impersonated.values else self.user).texts("groups")
+    def by_node(self) -> bool:
+        """Whether a node sent the request. Whoever impersonates one is none."""
+        return (self.user.text("username") or "").startswith(NODE) and not self.impersonated.values
+
+    @property
+    def by_component(self) -> bool:
+        """Whether a part of the cluster, or a program in it, sent the request: whom it impersonates does not matter."""
+        name = self.user.text("username") or UNKNOWN
+        return name.startswith(_SYSTEM_NAMES) or name == UNKNOWN
 
     @property
     def subject(self) -> Subject:
@@ -152,7 +159,7 @@ class Request:
     @property
     def dry_run(self) -> bool:
         """Whether the API server was asked to change nothing."""
-        return bool(self.parameters("dryRun"))
+        return bool(self.parameters("dryRun") or self.asked.values.get("dryRun"))  # DeleteOptions have it too
 
     @property
     def resource(self) -> Resource:
@@ -176,7 +183,7 @@ class Request:
 
 def kind_of(name: str) -> str:
     """Return the kind of a user. Kubernetes does not say whether another user is a person."""
-    if name.startswith(SERVICE_ACCOUNT):
+    if name.startswith(SERVICE_ACCOUNT) or name.endswith(_GOOGLE_ACCOUNT):
         return "service"
     return "system" if name.startswith(_SYSTEM_NAMES) else UNKNOWN
 

@@ -9,7 +9,7 @@ from ....schemas.event import Action, Event
 from ...json_fields import Fields
 from ..contract import Mapped
 from ..values import synthesized
-from .request import NODE, Request, in_namespace
+from .request import Request, in_namespace
 from .secrets import REDACTED
 
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
@@ -32,22 +32,18 @@ def map_session(request: Request) -> Mapped | None:
         return _stream(request)
     if request.target.kind == "pods/ephemeralcontainers" and request.verb in ("update", "patch"):
         return _ephemeral(request)
-    if request.target.kind in _PROXIES and (_by_person(request) or _runs_commands(request)):
+    if request.target.kind in _PROXIES and (not request.by_component or _runs_commands(request)):
         return _proxied(request)
     return None
 
 
 def map_refusal(request: Request) -> Mapped | None:
     """Return the event of a request that was denied to somebody who is not a part of the cluster; None for others."""
-    if request.outcome != "denied" or not _by_person(request) or not request.target.resource:
+    if request.outcome != "denied" or request.by_component or not request.target.resource:
         return None
     wanted = in_namespace(f"{request.verb} {request.target.kind} {request.target.name}".strip(),
                           request.target.namespace)  # fmt: skip
     return (request.event("session.denied", **_session(request), entitlement=wanted),)
-
-
-def _by_person(request: Request) -> bool:
-    return not request.username.startswith("system:") and request.username != "unknown"
 
 
 def _session(request: Request) -> dict[str, Any]:
@@ -141,7 +137,7 @@ def _containers(request: Request) -> tuple[Fields, ...]:
 
 def _runs_commands(request: Request) -> bool:
     """Return whether a request to a kubelet runs a command in a container, whoever sends it."""
-    if request.target.kind != "nodes/proxy" or request.username.startswith(NODE):
+    if request.target.kind != "nodes/proxy" or request.by_node:
         return False
     step = _proxied_path(request).partition("/")[0]
     return step in _OF_KUBELET
