@@ -21,10 +21,18 @@ from .contract import Adapter, Mapped, Skipped
 from .hoop.adapter import HoopAdapter
 from .kubernetes.adapter import KubernetesAdapter
 from .mapping.adapter import SHIPPED, load_mapping
+from .postgresql.adapter import PostgresqlAdapter
 from .teleport.adapter import TeleportAdapter
 from .vault.adapter import VaultAdapter
 
-_ALL: tuple[type[Adapter], ...] = (CloudTrailAdapter, HoopAdapter, KubernetesAdapter, TeleportAdapter, VaultAdapter)
+_ALL: tuple[type[Adapter], ...] = (
+    CloudTrailAdapter,
+    HoopAdapter,
+    KubernetesAdapter,
+    PostgresqlAdapter,
+    TeleportAdapter,
+    VaultAdapter,
+)
 _MAPPED: tuple[type[Adapter], ...] = tuple(map(load_mapping, sorted(SHIPPED.glob("*.toml"))))
 ADAPTERS: dict[str, type[Adapter]] = {adapter.SYSTEM: adapter for adapter in (*_ALL, *_MAPPED)}
 EVENT = "event"

@@ -95,7 +95,7 @@ class Adapter(ABC):
         """
         if not raw.strip():
             return Skipped("blank_line", "an empty line")
-        record = parse_object(raw, location) if values is None else Fields(values, location)
+        record = self.parse(raw, location) if values is None else Fields(values, location)
         redacted = self.redact(record)
         if redacted is not None:
             record, raw = redacted, redacted.encoded()
@@ -111,6 +111,14 @@ class Adapter(ABC):
             except InvalidEventError as error:
                 raise RecordError(location, error.field, error.problem) from error
         return events
+
+    def parse(self, raw: bytes, location: Location) -> Fields:
+        """Return a record. An adapter for records that are no JSON objects has its own.
+
+        Raises:
+            RecordError: it is no record of the tool.
+        """
+        return parse_object(raw, location)
 
     def redact(self, record: Fields) -> Fields | None:
         """Return a record without the secrets that the tool wrote into it, or None if it contains none.

@@ -19,6 +19,14 @@ def read(tool: str, record: Any, **options: Any) -> Result:
     return make_adapter(tool, **options).read(json.dumps(record).encode(), HERE)
 
 
+def as_jsonlog(line: str, number: int) -> bytes:
+    """Return a message of PostgreSQL, as psql shows it, as the server logs it. All but the message is made up."""
+    severity, _, message = line.partition(":  ")
+    record = {"timestamp": "2026-03-01 12:00:00.123 UTC", "user": "alice", "dbname": "regression", "pid": 7}
+    record |= {"session_id": "69a42a40.7", "line_num": number, "error_severity": severity, "message": message}
+    return json.dumps(record).encode()
+
+
 def several(result: Result) -> Mapped:
     """Return the events of a mapped record."""
     assert not isinstance(result, Skipped), result

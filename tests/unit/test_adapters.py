@@ -30,7 +30,7 @@ from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import Event
 from grantledger.schemas.rules import check
-from support.adapters import HERE, assert_maps_or_fails, one
+from support.adapters import HERE, as_jsonlog, assert_maps_or_fails, one
 from support.examples import few
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,6 +40,7 @@ FILES = {
     "hoop": "hoop/events.jsonl",
     "kubernetes": "kubernetes/audit.jsonl",
     "okta": "okta/system_log.jsonl",
+    "postgresql": "pgaudit/audit_lines.log",
     "sudo": "sudo",
     "teleport": "teleport/audit_fixtures.jsonl",
     "vault": "vault/audit.log",
@@ -50,11 +51,21 @@ EXPECTED = {
     "hoop": {"mapped": 5, "skipped": 7},
     "kubernetes": {"mapped": 13, "skipped": 38},
     "okta": {"mapped": 20, "skipped": 17},
+    "postgresql": {"mapped": 415},
     "sudo": {"mapped": 4},
     "teleport": {"mapped": 109, "skipped": 56},
     "vault": {"mapped": 564, "skipped": 833},
 }
-REPEATED_IDENTITIES = {"cloudtrail": 0, "hoop": 0, "kubernetes": 0, "okta": 4, "sudo": 0, "teleport": 2, "vault": 0}
+REPEATED_IDENTITIES = {
+    "cloudtrail": 0,
+    "hoop": 0,
+    "kubernetes": 0,
+    "okta": 4,
+    "postgresql": 0,
+    "sudo": 0,
+    "teleport": 2,
+    "vault": 0,
+}
 """Pairs of records in those files to which the tool's fixture gave one uid, type and code, with other content."""
 
 
@@ -67,7 +78,8 @@ def samples(tool: str, file: str | None = None) -> list[bytes]:
         pytest.skip(reason)
     if path.is_dir():  # one record per file, over several lines
         return [each.read_bytes() for each in sorted(path.iterdir())]
-    return path.read_bytes().splitlines()
+    lines = path.read_bytes().splitlines()
+    return [as_jsonlog(line.decode(), number) for number, line in enumerate(lines)] if tool == "postgresql" else lines
 
 
 @functools.cache
@@ -281,6 +293,9 @@ def skeleton(tool: str, draw: st.DrawFn) -> dict[str, Any]:
     if tool == "okta":
         kind = draw(st.sampled_from(OKTA_TYPES))
         return {"eventType": kind, "published": "2024-05-01T10:00:00Z", "uuid": "u", "actor": {"id": "a"}}
+    if tool == "postgresql":
+        message = draw(st.sampled_from(["AUDIT: SESSION,1,1,ROLE,GRANT ROLE,,,GRANT a TO b", "statement: x", ""]))
+        return {"timestamp": "2024-05-01 10:00:00 UTC", "error_severity": "LOG", "pid": 1, "message": message}
     if tool == "sudo":
         kind = draw(st.sampled_from(["accept", "reject", "alert", "exit"]))
         return {"sudo": {kind: {"uuid": "u", "server_time": {"seconds": 1}, "submituser": draw(JSON)}}}
@@ -303,6 +318,7 @@ MEMBERS = {
         "requestURI", "requestReceivedTimestamp", "sourceIPs", "protoPayload", "AuditId"
     ],
     "okta": ["eventType", "published", "uuid", "actor", "target", "outcome", "debugContext", "client", "severity"],
+    "postgresql": ["timestamp", "message", "error_severity", "user", "session_id", "line_num", "statement", "pid"],
     "sudo": ["sudo", "accept", "reject", "alert", "exit", "submituser", "runuser", "runargv", "submit_time", "uuid"],
     "teleport": [
         "user", "code", "uid", "sid", "expires", "roles", "state", "proposed_state", "resource_ids", "identity",

@@ -20,6 +20,7 @@ from grantledger.producers.envelopes import Envelopes, ToolRecord
 from grantledger.producers.importer import Importer, ImportReport
 from grantledger.producers.input_files import InputError, InputFile, files_in
 from grantledger.schemas.event import Event
+from support.adapters import as_jsonlog
 from support.cases import Cases
 from support.cloudtrail import TAKEN, record
 from support.kubernetes import stream
@@ -37,11 +38,13 @@ VAULT = (
 HOOP = b'{"event_type":"session.opened","payload":{"session_id":"s","user":"a","occurred_at":"2026-05-04T14:30:00Z"}}'
 CLOUDTRAIL = json.dumps(record("ec2", "RunInstances", userIdentity=TAKEN)).encode()
 KUBERNETES = json.dumps(stream("exec", "command=ls")).encode()
+POSTGRESQL = as_jsonlog("LOG:  statement: select 1", 1)
 OKTA = b'{"uuid":"u","published":"2026-05-04T14:30:00Z","eventType":"user.session.start","severity":"INFO"}'
 SUDO = b'{"sudo":{"reject":{"uuid":"u","submit_time":{"seconds":1643374700},"submituser":"alice","command":"/bin/sh"}}}'
 RECORDS = {
     "kubernetes": KUBERNETES,
-    "teleport": TELEPORT, "vault": VAULT, "hoop": HOOP, "cloudtrail": CLOUDTRAIL, "okta": OKTA, "sudo": SUDO,
+    "teleport": TELEPORT, "vault": VAULT, "hoop": HOOP, "cloudtrail": CLOUDTRAIL, "okta": OKTA,
+    "postgresql": POSTGRESQL, "sudo": SUDO,
 }  # fmt: skip
 
 
@@ -119,6 +122,7 @@ def sample_lines(tool: str, folder: Path) -> list[bytes]:
         "hoop": "hoop/events.jsonl",
         "kubernetes": "kubernetes/audit.jsonl",
         "okta": "okta/system_log.jsonl",
+        "postgresql": "pgaudit/audit_lines.log",
         "sudo": "sudo",
         "teleport": "teleport/audit_fixtures.jsonl",
         "vault": "vault/audit.log",
@@ -126,6 +130,8 @@ def sample_lines(tool: str, folder: Path) -> list[bytes]:
     path = folder / files[tool]
     if path.is_dir():  # one record per file, over several lines
         return [json.dumps(json.loads(file.read_bytes())).encode() for file in sorted(path.iterdir())]
+    if tool == "postgresql":
+        return [as_jsonlog(line.decode(), number) for number, line in enumerate(path.read_bytes().splitlines())]
     # Okta writes a time into every record: without it, the record of a test may be anything.
     return [line for line in path.read_bytes().splitlines() if tool != "okta" or b'"published"' in line]
 

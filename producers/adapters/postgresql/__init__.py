@@ -1,0 +1,1 @@
+"""PostgreSQL: the server log (jsonlog, csvlog, stderr) and pgaudit."""
