@@ -98,6 +98,10 @@ def events() -> dict[str, tuple[str, Event]]:
             "s-4/2", "session.query", 102, 9, **session, tenant="payments", outcome="success",
             action=Action(query="select *\nfrom orders\nwhere note = '日本'", truncated=True),
         )),
+        "policy": ("a change of who may get access: the resource is the role", _event(
+            "role/dba/7", "policy.changed", 4000, 10, resource=Resource("role", "dba"), outcome="success",
+            reason="TICKET-5: approval by two",
+        )),
     }  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def test_every_kind_of_event_has_a_vector() -> None:
     types = {one["event"]["event_type"] for one in vectors("events")}
     assert types >= {
         "request.created", "grant.activated", "grant.extended", "grant.revoked", "session.started", "session.command",
-        "session.query",
+        "session.query", "policy.changed",
     }  # fmt: skip
 
 
