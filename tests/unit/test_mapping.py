@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from grantledger.base.toml import ConfigError
 from grantledger.producers.adapters import ADAPTERS, Adapter, RecordError, Skipped, make_adapter
 from grantledger.producers.adapters.mapping.adapter import MAX_FILE_BYTES, load_mapping
-from grantledger.producers.adapters.mapping.expressions import checked
+from grantledger.producers.adapters.mapping.expressions import checked, holds, names_needed
 from grantledger.producers.follow.config import load_follow_config
 from grantledger.producers.gateway.config import load_gateway_config
 from grantledger.schemas.event import Event
@@ -164,6 +164,26 @@ class TestMistakes:
     def test_wrong_expressions(self, expression: str, problem: str) -> None:
         with pytest.raises(ValueError, match=problem):
             checked(expression)
+
+    @pytest.mark.parametrize(
+        ("recognise", "problem"),
+        [("!door", "true for an object without members"), ("length(door) > `1`", "fails for an object without")],
+    )
+    def test_what_recognises_everything_is_a_mistake(self, recognise: str, problem: str, tmp_path: Path) -> None:
+        text = DOORMAN.replace('"door && pass"', f'"{recognise}"')
+        with pytest.raises(ConfigError, match=f":3: recognise: .*{problem}"):
+            adapter(tmp_path, text)
+
+    @given(
+        st.sampled_from(["a && b", "a || b.c", "a == 'x'", "@.a", "*.a | [0]", "type(@) == 'object' && a"]), st.data()
+    )
+    def test_a_record_that_needs_no_look_at_the_expression(self, recognise: str, data: st.DataObject) -> None:
+        record = data.draw(
+            st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["x", {"c": 1, "a": 2}]), max_size=3)
+        )
+        needed = names_needed(recognise)
+        if needed is not None and needed.isdisjoint(record):
+            assert not holds(recognise, record)
 
     def test_a_large_or_unsafe_file_is_refused(self, tmp_path: Path) -> None:
         path = written(tmp_path, "#" * (MAX_FILE_BYTES + 1))

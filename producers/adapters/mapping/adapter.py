@@ -12,7 +12,7 @@ from ....schemas.event import GIVING, Action, Actor, Approval, Event, EventSourc
 from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
 from ..values import SYNTHESIZED, record_id, time_after
-from .expressions import EvaluationError, holds
+from .expressions import EvaluationError, holds, names_needed
 from .file import ApprovalFields, MappingFile, Rule
 from .values import Values
 
@@ -27,6 +27,8 @@ class MappingAdapter(Adapter):
 
     MAPPING: ClassVar[MappingFile]
     SKIP_REASONS: ClassVar[dict[str, str]] = {}
+    _NEEDED: ClassVar[frozenset[str] | None] = None
+    """Members of which every record of the tool has at least one. Collectors' objects are recognized fast by it."""
     _COMMON: ClassVar[dict[str, Any]] = {}
     """The values that all rules share."""
     _GIVEN: ClassVar[tuple[dict[str, Any], ...]] = ()
@@ -35,6 +37,8 @@ class MappingAdapter(Adapter):
     @classmethod
     def owns(cls, record: dict[str, Any]) -> bool:
         """Return whether a JSON object is probably a record of this tool."""
+        if cls._NEEDED is not None and cls._NEEDED.isdisjoint(record):
+            return False
         try:
             return holds(cls.MAPPING.recognise, record)
         except EvaluationError:
@@ -164,6 +168,7 @@ def load_mapping(path: Path) -> type[MappingAdapter]:
         "COVERS": mapping.covers,
         "DOES_NOT_SAY": mapping.does_not_say,
         "MAPPING": mapping,
+        "_NEEDED": names_needed(mapping.recognise),
         "_COMMON": common,
         "_GIVEN": tuple(common | dict(rule.fields.flat()) for rule in mapping.rule),
     }

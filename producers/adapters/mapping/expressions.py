@@ -68,6 +68,17 @@ def holds(expression: str, data: Any) -> bool:
     return not (value is None or value is False or value in ("", [], {}))
 
 
+def names_needed(expression: str) -> frozenset[str] | None:
+    """Return members of which an object has at least one wherever the expression does not have its value for ``{}``.
+
+    None if there is no such set, as the expression looks at the whole object.
+    """
+    nodes = list(_nodes(_compiled(expression).parsed))
+    if any(node["type"] in ("current", "value_projection") for node in nodes):
+        return None
+    return frozenset(node["value"] for node in nodes if node["type"] == "field")
+
+
 @functools.lru_cache(maxsize=4096)
 def _compiled(expression: str) -> ParsedResult:
     try:

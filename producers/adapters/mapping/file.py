@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ....schemas.event import ACCESS_TYPES
 from ....schemas.own_sources import PREFIX
 from ....schemas.rules import ALLOWED, DECISIONS, REQUIRED
-from .expressions import Expression, checked
+from .expressions import EvaluationError, Expression, checked, holds
 
 MAX_RULES = 500
 UNIX_UNITS = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1, "unix_ns": 0.001}
@@ -308,6 +308,16 @@ def _has(given: Mapping[str, Any], name: str) -> bool:
     return name in given or any(one.startswith(f"{name}.") for one in given)
 
 
+def _is_selective(expression: str) -> str:
+    try:
+        everything = holds(expression, {})
+    except EvaluationError as error:
+        raise ValueError(f"fails for an object without members: {error}") from None
+    if everything:
+        raise ValueError("is true for an object without members, so it is true for the records of other tools")
+    return expression
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 Sentence = Annotated[str, Field(min_length=1, max_length=500)]
 
@@ -321,7 +331,7 @@ class MappingFile(BaseModel):
     version: Annotated[str, Field(min_length=1, max_length=50)]
     covers: tuple[Sentence, ...] = ()
     does_not_say: tuple[Sentence, ...] = ()
-    recognise: Expression
+    recognise: Annotated[Expression, AfterValidator(_is_selective)]
     define: dict[Name, Expression] = Field(default_factory=dict)
     lookup: dict[Name, dict[str, str]] = Field(default_factory=dict)
     skip_reason: dict[Name, Sentence] = Field(default_factory=dict)
