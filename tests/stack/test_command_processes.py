@@ -96,6 +96,7 @@ def ledger(broker: RunningBroker, tmp_path_factory: pytest.TempPathFactory) -> I
     made.pipeline.stop()
 
 
+SUDO = str(Path(__file__).resolve().parents[2] / "producers" / "adapters" / "mapping" / "shipped" / "sudo.toml")
 Arguments = Callable[[Ledger], tuple[str, ...]]
 
 
@@ -108,6 +109,8 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "topics check": (fixed(), "all topics match"),
     "keys": (fixed(), "commands.example/access.lifecycle/0/0+"),
     "settings": (fixed(), "commands.example"),
+    "adapters": (fixed(), "cloudtrail (built in"),
+    "mapping check": (fixed(SUDO), "valid: sudo"),
     "check-event": (lambda ledger: (ledger.event,), "right. The pipeline will understand"),
     "import": (lambda ledger: ("vault", ledger.vault_log), "records and events"),
     "status": (fixed("-o", "json"), '"stored"'),
@@ -162,6 +165,7 @@ def test_no_command_is_left_out() -> None:
         "up",
         "demo",
         "follow",
+        "gateway token",
         "epoch open",
         "recompute",
         *(f"run {name}" for name in COMMANDS["run"].commands),

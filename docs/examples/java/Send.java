@@ -16,7 +16,6 @@ import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
-import java.util.concurrent.TimeUnit;
 import org.apache.avro.Schema;
 import org.apache.avro.generic.GenericData;
 import org.apache.avro.generic.GenericRecord;
@@ -113,14 +112,17 @@ public class Send {
         Map<String, Object> options = Map.of(
             "bootstrap.servers", System.getenv("KAFKA"),
             "acks", "all",
-            "enable.idempotence", true);
+            "enable.idempotence", true,
+            "max.block.ms", 30_000,
+            "request.timeout.ms", 10_000,
+            "delivery.timeout.ms", 30_000);
         String topic = System.getenv().getOrDefault("TOPIC_PREFIX", "") + TOPIC;
         ProducerRecord<byte[], byte[]> record = new ProducerRecord<>(topic, key, value);
         if (System.getenv("SOURCE_KEY") != null) {
             record.headers().add("grantledger-signature", signature(key, value));
         }
         try (var producer = new KafkaProducer<>(options, new ByteArraySerializer(), new ByteArraySerializer())) {
-            producer.send(record).get(30, TimeUnit.SECONDS); // throws unless the brokers acknowledged it
+            producer.send(record).get(); // throws unless the brokers acknowledged it
         }
         System.out.println(event.get("event_id"));
     }
