@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -350,3 +351,25 @@ def _damage(record: Any, data: st.DataObject) -> None:
         place[member] = data.draw(JSON)
     else:
         place[member] = data.draw(st.sampled_from(["", "x" * 300, -1, 2**70, [], {}, None, True, "\ud800", "2026"]))
+
+
+def test_records_of_the_audit_filter_of_the_api_server() -> None:
+    """Written by ``filters.WithAudit`` of k8s.io/apiserver v0.34.2, with the policy of docs/sources/kubernetes.md.
+
+    The requests, the handler that answered them and the authorizer were made for this file.
+    """
+    lines = (Path(__file__).parents[1] / "support" / "kubernetes_api_server.jsonl").read_bytes().splitlines()
+    found: list[tuple[str, str]] = []
+    ids: set[str] = set()
+    for line in lines:
+        result = make_adapter("kubernetes", instance="prod").read(line, HERE)
+        for event in () if isinstance(result, Skipped) else result:
+            if event.event_id not in ids:
+                found.append((event.event_type, event.outcome))
+            ids.add(event.event_id)
+            assert b"hunter2" not in (event.raw or b"")
+    session = [("session.started", "success"), ("session.command", "unknown"), ("session.ended", "success")]
+    assert found == [
+        *session, *session, ("session.denied", "denied"), ("session.ended", "failure"), ("grant.revoked", "success"),
+        ("grant.revoked", "denied"), ("session.denied", "denied"),
+    ]  # fmt: skip
