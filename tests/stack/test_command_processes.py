@@ -17,6 +17,7 @@ import pytest
 
 from grantledger.cli.tree import COMMANDS, Group
 from grantledger.processors.notices import SEALING, finding_opened
+from grantledger.producers.gateway.credentials import TOKEN_PREFIX
 from support.alerting import webhook_toml
 from support.pipeline import Pipeline
 from support.receiver import SECRET
@@ -32,10 +33,13 @@ class Ledger:
         (folder / "secret").chmod(0o600)
         self.alerts = str(folder / "alerts.toml")
         (folder / "alerts.toml").write_text(webhook_toml("pager", "http://127.0.0.1:1/", str(folder / "secret")))
+        gateway = folder / "gateway.toml"
+        gateway.write_text('[[source]]\nname = "bot"\nsystem = "deploy-bot"\ninstance = "eu-1"\n')
+        gateway.chmod(0o600)
         self.pipeline = Pipeline(
             bootstrap_servers,
             folder / "data",
-            {"GRANTLEDGER_ALERT_CONFIG": self.alerts},
+            {"GRANTLEDGER_ALERT_CONFIG": self.alerts, "GRANTLEDGER_GATEWAY_CONFIG": str(gateway)},
             deployment="commands.example",
             topic_prefix="commands-",
         )
@@ -111,6 +115,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "settings": (fixed(), "commands.example"),
     "adapters": (fixed(), "cloudtrail (built in"),
     "mapping check": (fixed(SUDO), "valid: sudo"),
+    "gateway token": (fixed("bot"), TOKEN_PREFIX),
     "check-event": (lambda ledger: (ledger.event,), "right. The pipeline will understand"),
     "import": (lambda ledger: ("vault", ledger.vault_log), "records and events"),
     "status": (fixed("-o", "json"), '"stored"'),
