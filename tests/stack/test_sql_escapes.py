@@ -28,15 +28,15 @@ def test_there_are_enough_of_them() -> None:
     assert len(statements("sql_accepted.txt")) >= 80
 
 
-@pytest.mark.parametrize("sql", statements("sql_escapes.txt"))
-def test_an_escape_is_refused(owner: Owner, secret: Path, sql: str) -> None:
-    status, headers, body = post(owner, sql.replace("{secret}", str(secret)))
-    assert status >= 400, body[:200]
-    assert headers["X-ClickHouse-Exception-Code"] in REFUSALS, body
-    assert SECRET.encode() not in body
+def test_an_escape_is_refused(owner: Owner, secret: Path) -> None:
+    for sql in statements("sql_escapes.txt"):
+        status, headers, body = post(owner, sql.replace("{secret}", str(secret)))
+        assert status >= 400, (sql, body[:200])
+        assert headers["X-ClickHouse-Exception-Code"] in REFUSALS, (sql, body)
+        assert SECRET.encode() not in body, sql
 
 
-@pytest.mark.parametrize("sql", statements("sql_accepted.txt"))
-def test_a_usual_statement_is_answered(owner: Owner, sql: str) -> None:
-    status, _, body = post(owner, sql)
-    assert status == 200, body
+def test_a_usual_statement_is_answered(owner: Owner) -> None:
+    for sql in statements("sql_accepted.txt"):
+        status, _, body = post(owner, sql)
+        assert status == 200, (sql, body)

@@ -65,24 +65,24 @@ def feed(path: Path, tool: str, **more: Any) -> tuple[ImportReport, list[Event]]
 
 
 @pytest.mark.parametrize("tool", sorted(RECORDS))
-@pytest.mark.parametrize("name", WRAPS)
-def test_every_envelope_of_a_record_of_every_tool(name: str, tool: str) -> None:
-    wrapped = WRAPS[name](RECORDS[tool])
-    found = [one for one in read(wrapped + b"\n" + wrapped + b"\n") if not one.skipped]
-    assert [one.raw for one in found] == [RECORDS[tool]] * 2
-    assert not any(one.problem for one in found)
-    assert found[0].envelopes or name in ("list", "list of strings", "journald export")
+def test_every_envelope_of_a_record_of_every_tool(tool: str) -> None:
+    for name, wrap in WRAPS.items():
+        wrapped = wrap(RECORDS[tool])
+        found = [one for one in read(wrapped + b"\n" + wrapped + b"\n") if not one.skipped]
+        assert [one.raw for one in found] == [RECORDS[tool]] * 2, name
+        assert not any(one.problem for one in found), name
+        assert found[0].envelopes or name in ("list", "list of strings", "journald export"), name
 
 
 @pytest.mark.parametrize("outer", ["cri in parts", "docker", "message", "kinesis", "syslog 5424"])
-@pytest.mark.parametrize("inner", WRAPS)
-def test_one_envelope_in_another(inner: str, outer: str) -> None:
-    if inner in ("journald export", "cri in parts", "docker in parts", "elasticsearch bulk"):
-        pytest.skip("several lines: nothing puts them into one")
-    if outer.startswith("syslog") and inner in ("kubectl --prefix", "docker compose", *MORE_FOR_PEOPLE):
-        pytest.skip("output for people, which no program sends")
-    wrapped = WRAPS[outer](WRAPS[inner](VAULT))
-    assert [one.raw for one in read(wrapped)] == [VAULT]
+def test_one_envelope_in_another(outer: str) -> None:
+    several_lines = {"journald export", "cri in parts", "docker in parts", "elasticsearch bulk"}
+    sent_by_no_program = {"kubectl --prefix", "docker compose", *MORE_FOR_PEOPLE}
+    excluded = several_lines | (sent_by_no_program if outer.startswith("syslog") else set())
+    assert excluded <= WRAPS.keys()
+    for inner in WRAPS.keys() - excluded:
+        wrapped = WRAPS[outer](WRAPS[inner](VAULT))
+        assert [one.raw for one in read(wrapped)] == [VAULT], inner
 
 
 @pytest.mark.parametrize("name", ENCODINGS)

@@ -75,19 +75,19 @@ MUTATIONS = {
 }
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(SealedBatch)])
 @pytest.mark.parametrize("at", range(4))
-def test_it_finds_a_change_of_any_field_of_any_batch(field: str, at: int) -> None:
-    batches = ledger()
-    old = getattr(batches[at], field)
-    new = MUTATIONS.get(field, bytes([old[0] ^ 1]) + old[1:] if old and isinstance(old, bytes) else b"\1")
-    if field == "next_offset" and batches[at].count == 0:
-        return  # says nothing that is signed
-    batches[at] = dataclasses.replace(batches[at], **{field: new})
-    with pytest.raises(UnsoundError) as caught:
-        check([encode(batch) for batch in batches])
-    if caught.value.index is not None:
-        assert ledger()[at].size >= caught.value.index >= ledger()[at].first_index - 1
+def test_it_finds_a_change_of_any_field_of_any_batch(at: int) -> None:
+    for field in (field.name for field in dataclasses.fields(SealedBatch)):
+        batches = ledger()
+        old = getattr(batches[at], field)
+        new = MUTATIONS.get(field, bytes([old[0] ^ 1]) + old[1:] if old and isinstance(old, bytes) else b"\1")
+        if field == "next_offset" and batches[at].count == 0:
+            continue  # says nothing that is signed
+        batches[at] = dataclasses.replace(batches[at], **{field: new})
+        with pytest.raises(UnsoundError) as caught:
+            check([encode(batch) for batch in batches])
+        if caught.value.index is not None:
+            assert ledger()[at].size >= caught.value.index >= ledger()[at].first_index - 1, field
 
 
 @given(st.data())
