@@ -123,7 +123,7 @@ class Importer:
         self._send = send
         self._reject = reject or (lambda piece: None)
         self._progress = progress or (lambda position: None)
-        self.envelopes = Envelopes(self._is_own, limit=max_record_bytes, reject=self._reject)
+        self.envelopes = Envelopes(self._is_own, limit=max_record_bytes, reject=self._reject, lines=adapter)
         self.report = ImportReport()
 
     def run(self, file: InputFile) -> None:

@@ -120,6 +120,14 @@ class Adapter(ABC):
         """
         return parse_object(raw, location)
 
+    def begins(self, line: bytes) -> bool:
+        """Return whether a line of text is the beginning of a record whose end may be on a later line."""
+        return False
+
+    def goes_on(self, line: bytes, begun: bool) -> bool:
+        """Return whether the record of a line goes on in the next one. ``begun``: the line continues one itself."""
+        return False
+
     def redact(self, record: Fields) -> Fields | None:
         """Return a record without the secrets that the tool wrote into it, or None if it contains none.
 

@@ -14,7 +14,7 @@ from .brackets import CLOSING, MARK, MARK_IN_STRING, MARK_OR_LINE, MARK_OR_LINE_
 from .json_spans import content_of, parse
 from .list_start import list_start
 from .member_envelopes import list_named
-from .pieces import Boundary, Piece
+from .pieces import Boundary, BrokenError, EndError, Piece
 
 PIECE_BYTES = 64 * 1024
 MIN_HEAD_BYTES = 512
@@ -27,14 +27,6 @@ _BLANK = b" \t\r\x1e"
 """White space in a line, and the separator of RFC 7464."""
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _BETWEEN = re.compile(rb"[ \t\r,\x1e]*\n?")
-
-
-class _EndError(Exception):
-    """The file ends inside a value."""
-
-
-class _BrokenError(Exception):
-    """The file is damaged here."""
 
 
 class Splitter:
@@ -50,6 +42,7 @@ class Splitter:
             raises an error. Then no piece is yielded before the end of its line, and damage costs only a line.
         start: where the stream begins.
         as_line: the first line is no JSON, whatever it looks like.
+        in_text: returns whether the next line is no JSON, because it continues the text before it.
 
     Attributes:
         boundary: the start of the latest piece, or of the list that contains it.
@@ -65,12 +58,14 @@ class Splitter:
         ahead: Callable[[int], bytes] | None = None,
         start: Boundary = Boundary(),  # noqa: B008 - it cannot change
         as_line: bool = False,
+        in_text: Callable[[], bool] = lambda: False,
     ) -> None:
         self.boundary = start
         self._more = more
         self._ahead = ahead or more
         self._grows = ahead is not None
         self._as_line = as_line
+        self._in_text = in_text
         self._limit = limit
         self._reject = reject
         self._is_record = is_record
@@ -86,12 +81,12 @@ class Splitter:
             yield self._rest_of_line(f"longer than {self._limit} bytes")
         while self._mark() and (self._at < len(self._data) or self._fill()):
             try:
-                if self._as_line:
-                    yield self._whole_line()
+                if (in_text := self._in_text()) or self._as_line:
+                    yield self._whole_line(unchanged=in_text)
                     self._as_line = False
                 else:
                     yield from self._next()
-            except _BrokenError as error:
+            except BrokenError as error:
                 if not self._grows:
                     yield self._damage(str(error))
                     return
@@ -139,8 +134,8 @@ class Splitter:
         if self._grows:
             self._line_end()
 
-    def _whole_line(self) -> Piece:
-        """Return the line as it is."""
+    def _whole_line(self, *, unchanged: bool = False) -> Piece:
+        """Return the line as it is. ``unchanged``: with all its white space."""
         end, number = self._line_end(), self._line
         if end >= 0:
             line = self._data[self._at : end]
@@ -148,7 +143,8 @@ class Splitter:
             text = line.strip(_BLANK)
             if len(text) <= self._limit:
                 # White space at the end of a line belongs to it, if the next line continues it.
-                return Piece(number, text if text[:1] in (b"", b"{", b"[") else line.removesuffix(b"\r").lstrip())
+                stripped = text[:1] in (b"", b"{", b"[") and not unchanged
+                return Piece(number, text if stripped else line.removesuffix(b"\r"))
             self._reject(line + b"\n")
             return Piece(number, None, problem=f"longer than {self._limit} bytes")
         return self._rest_of_line(f"longer than {self._limit} bytes")
@@ -190,7 +186,7 @@ class Splitter:
             return
         try:
             raw = self._skip(b"", by_line=True)
-        except (_EndError, _BrokenError):
+        except (EndError, BrokenError):
             # Many damaged lines must not cost a long head each.
             self._head_bytes = max(MIN_HEAD_BYTES, self._head_bytes // 4)
             yield self._whole_line()
@@ -216,11 +212,11 @@ class Splitter:
             while (mark := self._next_byte()) != b"]":
                 if not first:
                     if mark != b",":
-                        raise _BrokenError("not JSON: expected a comma or ]")
+                        raise BrokenError("not JSON: expected a comma or ]")
                     self._at += 1
                     mark = self._next_byte()
                 if mark not in (b"{", b'"'):
-                    raise _BrokenError("not JSON: expected a record")
+                    raise BrokenError("not JSON: expected a record")
                 first = False
                 number, raw = self._line, self._skip(b"")
                 if raw is not None and mark == b'"':
@@ -228,19 +224,19 @@ class Splitter:
                 problem = "" if raw is not None else f"longer than {self._limit} bytes"
                 yield Piece(number, raw, None, problem, listed=True, kind=envelope.kind if envelope else "")
             self._at += 1
-        except _EndError:
-            raise _BrokenError(f"the file ends inside {name}") from None
+        except EndError:
+            raise BrokenError(f"the file ends inside {name}") from None
 
     def _rest_of_object(self, name: str) -> None:
         """Skip the members after the list."""
         while len(self._data) - self._at < PIECE_BYTES and self._fill(wait=False):
             pass
         if re.compile(rb'\s*,\s*"' + re.escape(name.encode()) + rb'"\s*:').match(self._data, self._at):
-            raise _BrokenError(f"has two members of the same name: {name!r}")
+            raise BrokenError(f"has two members of the same name: {name!r}")
         try:
             self._skip(b"{", wanted=False)
-        except _EndError:
-            raise _BrokenError(f"the file ends inside {name}") from None
+        except EndError:
+            raise BrokenError(f"the file ends inside {name}") from None
 
     def _damage(self, problem: str) -> Piece:
         number = self._line
@@ -289,8 +285,8 @@ class Splitter:
         part of a list, and a line that cannot be followed by the next one ends it.
 
         Raises:
-            _EndError: the file ends first.
-            _BrokenError: the value is broken; the position is still its start.
+            EndError: the file ends first.
+            BrokenError: the value is broken; the position is still its start.
         """
         in_string = not opened and self._data.startswith(b'"', self._at)
         scan, whole = self._at + in_string, wanted
@@ -307,7 +303,7 @@ class Splitter:
                 if not self._fill():
                     if not whole and by_line:
                         return None
-                    raise _EndError
+                    raise EndError
                 continue
             mark, scan = found[1], found.end()
             if mark == b"\\":
@@ -321,17 +317,17 @@ class Splitter:
                 scan = self._look_ahead(scan)
                 if in_string or not self._continues(scan, stack[-1]):
                     if whole:
-                        raise _BrokenError
+                        raise BrokenError
                     self._reject(self._data[self._at : scan])
                     self._go(scan)
                     return None
             elif mark in CLOSING:
                 stack.append(mark)
                 if by_line and len(stack) > MAX_DEPTH and whole:
-                    raise _BrokenError
+                    raise BrokenError
             else:
                 if by_line and whole and CLOSING[stack[-1]] != mark:
-                    raise _BrokenError
+                    raise BrokenError
                 stack.pop()
                 if not stack:
                     break
@@ -386,7 +382,7 @@ class Splitter:
             if self._at < len(self._data):
                 return self._data[self._at : self._at + 1]
             if not self._fill():
-                raise _EndError
+                raise EndError
 
     def _go(self, at: int) -> None:
         self._line += self._data.count(b"\n", self._at, at)

@@ -26,3 +26,11 @@ class Boundary(NamedTuple):
     offset: int = 0
     lines: int = 0
     in_line: bool = False
+
+
+class EndError(Exception):
+    """The file ends inside a value."""
+
+
+class BrokenError(Exception):
+    """The file is damaged here."""

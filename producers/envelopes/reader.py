@@ -9,6 +9,7 @@ from typing import Any
 from ..json_fields import Location
 from .documents import Splitter
 from .encodings import Read, decoded
+from .open_lines import TextLines
 from .pieces import Boundary, Piece
 from .unwrap import Unwrapped, Unwrapper
 
@@ -40,14 +41,21 @@ class Envelopes:
         is_own: returns whether a JSON object is the record of a known tool. Such a record is never opened.
         limit: the maximum length of a record in bytes. A longer one becomes a problem, and is never in memory.
         reject: receives the bytes of what is not split off, or not unwrapped; each record ends with a line end.
+        lines: knows which lines of text belong together. None: none do.
     """
 
     def __init__(
-        self, is_own: Callable[[dict[str, Any]], bool], *, limit: int, reject: Callable[[bytes], object]
+        self,
+        is_own: Callable[[dict[str, Any]], bool],
+        *,
+        limit: int,
+        reject: Callable[[bytes], object],
+        lines: TextLines | None = None,
     ) -> None:
         self._is_own = is_own
         self._limit = limit
         self._reject = reject
+        self._lines = lines
 
     def records(self, read: Read, file: str) -> Iterator[ToolRecord]:
         """Yield the records in a stream: of a file, or of a request's body.
@@ -64,7 +72,7 @@ class Envelopes:
 
     def unwrapper(self) -> Unwrapper:
         """Return an unwrapper for the single lines or objects of one source."""
-        return Unwrapper(self._is_own, self._limit, self._split)
+        return Unwrapper(self._is_own, self._limit, self._split, self._lines)
 
     def record(self, found: Unwrapped, location: Location) -> ToolRecord:
         """Return what was unwrapped as a record of a file."""
@@ -112,7 +120,9 @@ class Stream:
             as_line: the first line is no JSON, whatever it looks like.
         """
         given, region = 0 if as_line else self._given, self.at
-        pieces = self._pieces = self._envelopes.pieces(read, ahead=ahead, start=self.at, as_line=as_line)
+        pieces = self._pieces = self._envelopes.pieces(
+            read, ahead=ahead, start=self.at, as_line=as_line, in_text=lambda: self._unwrapper.in_text
+        )
         try:
             for piece in pieces:
                 self._move(pieces.boundary)
@@ -135,6 +145,8 @@ class Stream:
     def _records(self, piece: Piece) -> Iterator[ToolRecord]:
         self._line = piece.line
         if piece.raw is None:
+            for found in self._unwrapper.end_text():
+                yield self._envelopes.record(found, Location(self._file, piece.line))
             self._number += piece.listed
             number = self._number if piece.listed else None
             yield ToolRecord(Location(self._file, piece.line, number), b"", problem=piece.problem)

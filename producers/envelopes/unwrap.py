@@ -14,6 +14,7 @@ from typing import Any
 from .json_spans import content_of, elements, member_text, parse, parse_list
 from .jsonx import JsonxError, is_jsonx, json_of
 from .member_envelopes import MemberEnvelope, envelopes_of
+from .open_lines import OpenLines, TextLines
 from .prefixes import prefix_in
 from .split_lines import END_MISSING, SplitLines, Stream, ends_line
 
@@ -51,6 +52,7 @@ class Unwrapper:
         is_own: returns whether a JSON object is the record of a known tool. Such a record is never opened.
         limit: the maximum length of a record in bytes.
         split: splits the text of a compressed member into its JSON values and lines.
+        lines: knows which lines of text belong together. None: none do.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Unwrapper:
         is_own: Callable[[dict[str, Any]], bool],
         limit: int,
         split: Callable[[Callable[[int], bytes]], Iterator[bytes | None]],
+        lines: TextLines | None = None,
     ) -> None:
         self._is_own = is_own
         self._limit = limit
         self._split = split
         self._split_lines = SplitLines(limit)
+        self._open_lines = OpenLines(lines, limit)
 
     def unwrap(
         self, raw: bytes, values: dict[str, Any] | None = None, kinds: tuple[str, ...] = ()
@@ -74,17 +78,32 @@ class Unwrapper:
             values: the same as parsed JSON, if it was parsed.
             kinds: the envelopes that were already removed.
         """
-        return self._open(Unwrapped(raw, values, kinds))
+        if not kinds and self._open_lines.takes(raw):
+            for record, problem in self._open_lines.add(raw):
+                yield Unwrapped(record, None, problem=problem)
+            return
+        yield from self._open(Unwrapped(raw if values is not None else raw.lstrip(), values, kinds))
 
     @property
     def waiting(self) -> bool:
         """Whether parts of lines wait for their end."""
-        return self._split_lines.waiting
+        return self._split_lines.waiting or self._open_lines.waiting
+
+    @property
+    def in_text(self) -> bool:
+        """Whether the next line continues the text of a record."""
+        return self._open_lines.waiting
 
     def unfinished(self) -> Iterator[Unwrapped]:
         """Yield the parts of lines whose end is missing. To be called at the end of the input."""
         for stream, part in self._split_lines.unfinished():
             yield Unwrapped(part, None, stream[:1], problem=END_MISSING)
+        yield from self.end_text()
+
+    def end_text(self) -> Iterator[Unwrapped]:
+        """Yield the text of a record whose end is missing. To be called where a line cannot be read."""
+        for record, problem in self._open_lines.unfinished():
+            yield Unwrapped(record, None, problem=problem)
 
     def _open(self, outer: Unwrapped) -> Iterator[Unwrapped]:
         if outer.values is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from grantledger.producers.adapters import RecordError, make_adapter
 from grantledger.producers.adapters.postgresql.audit import parse_audit
 from grantledger.producers.adapters.postgresql.redaction import redacted
 from grantledger.producers.adapters.postgresql.roles import role_changes
+from grantledger.producers.importer import MAX_RECORD_BYTES, Importer, ImportReport
 from grantledger.schemas.event import Event
 from support.adapters import HERE, Result, assert_maps_or_fails, one, read, reason, several
 from support.examples import few
@@ -93,6 +95,39 @@ class TestFormats:
     def test_a_numeric_zone_is_clear(self) -> None:
         event = one(mapped("disconnection: session time: 0:00:00.159", timestamp="2026-11-29 14:36:57.337 +01"))
         assert event.occurred_at.isoformat() == "2026-11-29T14:36:57.337000+01:00"
+
+
+SEVERAL_LINES = CSV.replace(b"GRANT dba TO alice WITH ADMIN OPTION", b'""GRANT dba\n\n  TO\n{""""x""""}, alice""')
+
+
+class TestStatementsOverSeveralLines:
+    def imported(self, content: bytes) -> tuple[list[Event], ImportReport]:
+        events: list[Event] = []
+        importer = Importer(make_adapter("postgresql"), events.append)
+        for record in importer.envelopes.records(io.BytesIO(content).read, "pg.csv"):
+            importer.take(record)
+        return events, importer.report
+
+    def test_csvlog_is_joined(self) -> None:
+        events, report = self.imported(SEVERAL_LINES + b"\n" + CSV.replace(b",9,", b",10,") + b"\n")
+        assert (report.mapped, report.failed) == (2, 0)
+        assert events[0].action and events[0].action.query == 'GRANT dba\n\n  TO\n{"x"}, alice'
+        assert events[0].raw == SEVERAL_LINES
+
+    @pytest.mark.parametrize("rest", [b"", b"\n" + CSV])
+    def test_a_missing_end_is_named(self, rest: bytes) -> None:
+        _, report = self.imported(SEVERAL_LINES.rpartition(b"\n")[0] + rest)
+        assert (report.failed, report.mapped) == (1, 1 if rest else 0)
+        assert report.failures[0].problem == "the last part of the line is missing"
+
+    def test_a_line_that_is_too_long_ends_the_record(self) -> None:
+        begun = SEVERAL_LINES.partition(b"\n")[0]
+        _, report = self.imported(begun + b"\n" + b"x" * (MAX_RECORD_BYTES + 9) + b"\n" + CSV)
+        assert (report.mapped, report.failed) == (1, 2)
+
+    def test_a_record_that_is_too_long_ends(self) -> None:
+        _, report = self.imported(SEVERAL_LINES[:200] + b"\nx" * 600_000 + b"\n" + CSV)
+        assert report.mapped == 1 and "longer than" in report.failures[0].problem
 
 
 class TestSessions:

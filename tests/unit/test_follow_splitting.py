@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from grantledger.producers.adapters.postgresql.adapter import PostgresqlAdapter
 from grantledger.producers.envelopes import Envelopes, ToolRecord
 from grantledger.producers.envelopes.pieces import Boundary
 
@@ -42,7 +43,9 @@ class Growing:
 
 def envelopes(rejected: list[bytes] | None = None) -> Envelopes:
     reject = (lambda piece: None) if rejected is None else rejected.append
-    return Envelopes(lambda values: values.keys() >= {"event", "time"}, limit=LIMIT, reject=reject)
+    return Envelopes(
+        lambda values: values.keys() >= {"event", "time"}, limit=LIMIT, reject=reject, lines=PostgresqlAdapter()
+    )
 
 
 def at_once(content: bytes) -> list[tuple[bytes, str]]:
@@ -94,6 +97,8 @@ LINES = st.one_of(
         lambda both: "2026-11-28T05:00:00.1Z stdout P " + json.dumps(both[0])[: both[1]]
         + "\n2026-11-28T05:00:00.1Z stdout F " + json.dumps(both[0])[both[1] :]
     ),
+    TEXTS.map(lambda text: f'2026-11-28 05:00:00.1 UTC,"{text.replace(chr(34), chr(34) * 2)}\n\t{{x\n",1'),
+    st.just('2026-11-28 05:00:00.1 UTC,"its end is missing'),
     st.sampled_from(["", "text", "{broken", '{"event": "x", ', "]", "}", "[error] of a program", "x" * (LIMIT + 5)]),
     st.integers(LIMIT, LIMIT + 100).map(lambda length: json.dumps(record(1, long="y" * length))),
 )  # fmt: skip

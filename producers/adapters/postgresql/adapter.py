@@ -12,7 +12,7 @@ from ...json_fields import Fields, Location, RecordError
 from ..contract import Adapter, Mapped, Skipped
 from ..values import UNKNOWN, ip_address_in, record_id, synthesized
 from .audit import Audit, parse_audit
-from .log_record import parse_line
+from .log_record import BEGINS_CSV, parse_line
 from .redaction import MARK, without_passwords
 from .roles import LOGIN, RoleChange, role_changes
 
@@ -62,6 +62,14 @@ class PostgresqlAdapter(Adapter):
     def parse(self, raw: bytes, location: Location) -> Fields:
         """Return the members of a record: jsonlog, or csvlog and stderr, which begin with the time."""
         return Fields(parse_line(raw, location), location) if raw[:1].isdigit() else super().parse(raw, location)
+
+    def begins(self, line: bytes) -> bool:
+        """Return whether a line is the first of a record of csvlog."""
+        return BEGINS_CSV.match(line) is not None
+
+    def goes_on(self, line: bytes, begun: bool) -> bool:
+        """Return whether a text in quotes is open at the end of a line of csvlog."""
+        return (begun or self.begins(line)) and (line.count(b'"') % 2 == 1) != begun
 
     def redact(self, record: Fields) -> Fields | None:
         """Return the record without passwords, or None if it contains none."""

@@ -21,6 +21,7 @@ _FEWEST_COLUMNS = 23
 _TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?"
 _LEVELS = "DEBUG[1-5]?|INFO|NOTICE|WARNING|LOG|ERROR|FATAL|PANIC|DETAIL|HINT|QUERY|CONTEXT|LOCATION|STATEMENT|BACKTRACE"
 _CSV = re.compile(rf"{_TIME} [A-Za-z0-9+:-]{{1,16}},")
+BEGINS_CSV = re.compile(_CSV.pattern.encode())
 _STDERR = re.compile(
     rf"(?P<time>{_TIME} [A-Za-z0-9+:-]{{1,16}}) \[(?P<pid>\d{{1,10}})\]:? ?"
     rf"(?P<rest>.{{0,512}}?)\b(?P<level>{_LEVELS}):  ?(?P<message>.*)",
