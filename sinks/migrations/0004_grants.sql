@@ -334,7 +334,7 @@ FROM
         -- end, change nothing.
         arrayFold(
             (so_far, turn) -> multiIf(
-                so_far.1 = 0 OR turn.5, (turn.1, turn.2, turn.3, turn.4, if(so_far.1 = 0 OR turn.7, turn.1, so_far.5)),
+                so_far.1 = 0 OR turn.5, (turn.1, turn.2, turn.3, turn.4, if(so_far.1 = 0 OR turn.7 OR (so_far.3 AND so_far.2 <= turn.6), turn.1, so_far.5)),
                 turn.2 = so_far.2 AND (turn.4 OR NOT so_far.4),
                     (so_far.1, so_far.2, so_far.3 AND turn.3, so_far.4, if(so_far.3 AND so_far.2 <= turn.6, turn.1, so_far.5)),
                 turn.3 AND NOT turn.4 AND turn.2 < so_far.2 AND so_far.2 < 9223372036854775807,

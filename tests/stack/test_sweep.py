@@ -161,7 +161,23 @@ def test_what_arrives_late_hides_no_access_and_pages_nobody(tmp_path: Path) -> N
     assert old == {key for key, one in judge.state.grants.items() if one.is_historical(judge.state.limits_of(one))}
 
 
-SIZES = {"7, 900": (7, 900)} | {f"{seed}, 2000": (seed, 2000) for seed in (6, 8, 9, 10, 21)}
+def test_the_longest_access_counts_from_the_first_activation_until_a_removal_is_known(tmp_path: Path) -> None:
+    story, policy = Story(signers=SIGNERS), POLICIES["endless"]
+    vault, of_request = {"system": "vault"}, {"request_source": IssuingSource("vault", "eu-1"), "request_id": "q"}
+    story.give("lasted", -154, None, **vault)
+    story.give("ended", -154, -147, ends_by_itself=True, **vault)
+    story.remove("", -86, grant_id=None, **of_request, **vault)
+    for name in ("lasted", "ended"):
+        story.give(name, -7, None, **vault)
+        story.remove(name, -1, "none", **of_request, **vault)  # names the request for the first time
+    now = int(story.now.timestamp()) * SECOND
+    with stored(tmp_path, [*story.records, policy_record(story, policy)], sources=KEYS) as ask:
+        view = sweep.view_of_store(ask(sweep.OPEN_GRANTS, now=now, ending=[], endless=1), policy, now)
+    assert {id_of(name): round((due - now) / SECOND / 60) for name, due in view.overdue.items()} == {"lasted": -124}
+    assert open_overdue(watched(story, policy), now) == set(view.overdue)
+
+
+SIZES = {"7, 900": (7, 900)} | {f"{seed}, 2000": (seed, 2000) for seed in (6, 8, 9, 10, 15)}
 """Seed, and number of lives: all but the first only with GRANTLEDGER_TEST_SLOW=1."""
 
 
