@@ -101,9 +101,9 @@ SEVERAL_LINES = CSV.replace(b"GRANT dba TO alice WITH ADMIN OPTION", b'""GRANT d
 
 
 class TestStatementsOverSeveralLines:
-    def imported(self, content: bytes) -> tuple[list[Event], ImportReport]:
+    def imported(self, content: bytes, **more: Any) -> tuple[list[Event], ImportReport]:
         events: list[Event] = []
-        importer = Importer(make_adapter("postgresql"), events.append)
+        importer = Importer(make_adapter("postgresql"), events.append, **more)
         for record in importer.envelopes.records(io.BytesIO(content).read, "pg.csv"):
             importer.take(record)
         return events, importer.report
@@ -126,7 +126,7 @@ class TestStatementsOverSeveralLines:
         assert (report.mapped, report.failed) == (1, 2)
 
     def test_a_record_that_is_too_long_ends(self) -> None:
-        _, report = self.imported(SEVERAL_LINES[:200] + b"\nx" * 600_000 + b"\n" + CSV)
+        _, report = self.imported(SEVERAL_LINES[:200] + b"\nx" * 1_000 + b"\n" + CSV, max_record_bytes=1_000)
         assert report.mapped == 1 and "longer than" in report.failures[0].problem
 
 
@@ -242,6 +242,7 @@ class TestPasswords:
             "ALTER ROLE a PASSWORD $x$hunter2$$$x$",
             "ALTER ROLE a PASSWORD U&'hunter2'",
             "ALTER ROLE a PASSWORD 'hunter2",
+            "ALTER ROLE a PASSWORD E'hunter2\\",
             "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'a', password 'hunter2')",
             "CREATE SUBSCRIPTION s CONNECTION 'host=h password=hunter2 user=a' PUBLICATION p",
             "SELECT dblink_connect('postgresql://a:hunter2@host/db')",
@@ -279,6 +280,24 @@ class TestAudit:
     def test_other_messages(self, message: str) -> None:
         assert parse_audit(message) is None
         assert reason(mapped(message)) == "server_message"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "/**/" * 5_000 + "1",
+        "ALTER ROLE a PASSWORD " + "/**/" * 5_000 + "1",
+        "PASSWORD" + " " * 100_000 + "x",
+        "password/*" * 20_000,
+        "GRANT " + "/*" * 20_000,
+        "GRANT " + '"' * 20_001 + " TO x",
+        "PASSWORD E'" + "\\" * 50_001,
+        "PASSWORD $" + "a" * 50_000,
+    ],
+)
+def test_a_statement_made_to_be_slow_is_not(sql: str) -> None:
+    """With a pattern that tries all divisions of a text, one of these would not end."""
+    several(mapped(f"duration: 1 ms  statement: {sql}"))
 
 
 @few(100)

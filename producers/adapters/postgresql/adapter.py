@@ -26,6 +26,8 @@ _ROLE_COMMANDS = frozenset({
     "GRANT", "GRANT ROLE", "REVOKE", "REVOKE ROLE", "CREATE ROLE", "CREATE USER", "CREATE GROUP", "ALTER ROLE",
     "ALTER USER", "ALTER GROUP", "DROP ROLE", "DROP USER", "DROP GROUP",
 })  # fmt: skip
+_VERB = re.compile(r"(?:\s|/\*.{0,10000}?\*/|--[^\n]*\n)*+([A-Za-z]{1,30})", re.DOTALL)
+"""The first word after white space and comments, which are never tried in another way: senders choose the text."""
 _ZONE = re.compile(r" (UTC|GMT)$|([+-]\d\d)(:?\d\d)?$")
 
 
@@ -179,7 +181,7 @@ class PostgresqlAdapter(Adapter):
 
 
 def _command_of(sql: str) -> str:
-    found = re.match(r"(?:\s|/\*.*?\*/|--[^\n]*\n)*([A-Za-z]{1,30})", sql, re.DOTALL)
+    found = _VERB.match(sql)
     return found[1].upper() if found else UNKNOWN
 
 

@@ -8,11 +8,12 @@ from typing import Any
 MARK = "<REDACTED>"
 """What pgaudit itself writes in the place of a password."""
 _TEXTS = ("message", "detail", "hint", "statement", "internal_query", "context")
-_SPACE = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
+_SPACE = r"(?:\s|/\*.{0,1000}?\*/|--[^\n]*\n)*+"
+"""White space and comments. It takes all there is and tries nothing else: senders choose the text."""
 _STRING = (
-    r"(?:[eE]'(?:[^'\\]|''|\\.)*(?:'|$)"
-    r"|(?:[uU]&|[bBxXnN])?'(?:[^']|'')*(?:'|$)"
-    r"|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$))"
+    r"(?:[eE]'(?:[^'\\]|''|\\.)*+(?:'|\\?$)"
+    r"|(?:[uU]&|[bBxXnN])?'(?:[^']|'')*+(?:'|$)"
+    r"|\$(?P<tag>\w{0,63})\$.*?(?:\$(?P=tag)\$|$))"
 )
 _PATTERNS = (
     # PASSWORD 'x', also of a user mapping, with comments between.

@@ -11,7 +11,7 @@ MAX_TOKENS = 10_000
 LOGIN = "password"
 """The entitlement of a role that may log in by its password until VALID UNTIL."""
 _TOKEN = re.compile(
-    r"\s+|--[^\n]*|/\*.*?\*/"
+    r"\s+|--[^\n]*|/\*.{0,10000}?\*/"
     r'|(?P<quoted>"(?:[^"]|"")+")'
     r"|(?P<string>[eEuU]?&?'(?:[^']|'')*')"
     r"|(?P<word>[^\W\d][\w$]*)"
