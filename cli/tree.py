@@ -30,6 +30,9 @@ COMMANDS: Mapping[str, Command | Group] = {
     "status": Command("Show the progress of the pipeline and the state of its processes.", "status:command"),
     "emit": Command("Send events, given as flags or as JSON lines.", "emit:command"),
     "check-event": Command("Say all that is wrong with one event, given as bytes or JSON.", "check_event:command"),
+    "check-mapping": Command(
+        "Check a mapping file for a tool without an adapter, and show what becomes of records.", "check_mapping:command"
+    ),
     "import": Command("Send the records of a tool's audit files through its adapter.", "import_:command"),
     "follow": Command(
         "Send the records of a tool as it writes them, across rotations and restarts.", "follow:command", "follow"
@@ -102,10 +105,6 @@ COMMANDS: Mapping[str, Command | Group] = {
         {"check": Command("Check a policy file, and show what it sets for which access.", "policy:check")},
     ),
     "adapters": Command("List the tools whose records can be read, and what they do not say.", "adapters:command"),
-    "mapping": Group(
-        "Check mapping files for tools without an adapter.",
-        {"check": Command("Check a mapping file, and show what becomes of records.", "mapping:check")},
-    ),
     "topics": Group(
         "Create the Kafka topics, or check their configuration.",
         {

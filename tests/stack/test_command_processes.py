@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "keys": (fixed(), "commands.example/access.lifecycle/0/0+"),
     "settings": (fixed(), "commands.example"),
     "adapters": (fixed(), "cloudtrail (built in"),
-    "mapping check": (fixed(SUDO), "valid: sudo"),
+    "check-mapping": (fixed(SUDO), "valid: sudo"),
     "gateway token": (fixed("bot"), TOKEN_PREFIX),
     "check-event": (lambda ledger: (ledger.event,), "right. The pipeline will understand"),
     "import": (lambda ledger: ("vault", ledger.vault_log), "records and events"),

@@ -78,7 +78,7 @@ class TestDoorman:
         monkeypatch.chdir(tmp_path)
         written(tmp_path, DOORMAN, "doorman.toml")
         written(tmp_path, RECORDS, "doorman.log")
-        shown = invoke("mapping", "check", "doorman.toml", "doorman.log")
+        shown = invoke("check-mapping", "doorman.toml", "doorman.log")
         assert shown.exit_code == 0
         assert shown.stdout.rstrip() in PAGE
 
@@ -115,7 +115,7 @@ class TestMistakes:
             '[[rule]]\nevent = "grant.activatd"\n[rule.fields]\ngrnt_id = "pass"\n'
             'starts_at = { path = "x", format = "rfc", zone = "Mars" }\n',
         )
-        result = invoke("mapping", "check", str(path))
+        result = invoke("check-mapping", str(path))
         assert result.exit_code == 2
         said = result.stderr.replace(f"{path}:", "")
         for line in (
@@ -428,7 +428,7 @@ def test_adapters_lists_every_tool() -> None:
 def test_a_failed_record_is_shown_and_is_the_exit_code(tmp_path: Path) -> None:
     mapping = written(tmp_path, DOORMAN)
     records = written(tmp_path, '{"door": "d", "pass": "p", "id": "1", "kind": "slammed", "person": "a"}\n', "r.log")
-    result = invoke("mapping", "check", str(mapping), str(records), "-o", "json")
+    result = invoke("check-mapping", str(mapping), str(records), "-o", "json")
     assert result.exit_code == 1
     [row] = json.loads(result.stdout)["records"]
     assert row["result"] == "failed" and "no rule of the mapping" in row["becomes"]

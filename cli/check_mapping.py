@@ -1,4 +1,4 @@
-"""``grantledger mapping``: checks mapping files, and shows what they make of records."""
+"""``grantledger check-mapping``: checks a mapping file, and shows what it makes of records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COLUMNS = [
 ]
 
 
-def check(
+def command(
     settings: Settings,
     output: Output,
     file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="The mapping file.")],
