@@ -37,7 +37,7 @@ from grantledger.sinks.state_refresher import StateRefresher
 
 MODULES = (
     "grantledger.cli.app", "grantledger.cli.common_options", "grantledger.cli.follow",
-    *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert")),
+    *(f"grantledger.cli.run.{name}" for name in ("seal", "anchor", "watch", "sweep", "alert", "gateway")),
     "grantledger.cli.run.enforce", "grantledger.cli.run.store", "grantledger.runtime.store_start",
     "grantledger.runtime.store_process", "faust.app",
 )  # fmt: skip
