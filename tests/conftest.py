@@ -24,12 +24,15 @@ hypothesis.settings.register_profile("slow", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("slow" if os.environ.get("GRANTLEDGER_TEST_SLOW") else "quick")
 
 LONGEST = (
-    "test_epochs_opened", "test_grants_command", "test_store_faults", "test_up", "test_access_views", "test_enforce",
-    "test_broker_restarts", "test_resume_stops", "test_watch", "test_on_time", "test_broker", "test_tamper_command",
-    "test_kills", "test_gateway_kills", "test_watch_standby", "test_states", "test_commands", "test_command_processes",
-    "test_tamper_definitions", "test_tamper_columns", "test_store_sandbox", "test_two_of_a_kind", "test_sweep",
-    "test_questions", "test_watch_clocks", "test_endpoint_limits", "test_lifecycle_shards", "test_enforce_kills",
-    "test_endpoint_availability", "test_hostile_rows", "test_nothing_there", "test_erasure", "test_tamper_rows",
+    "test_epochs_opened", "test_enforce", "test_grants_command", "test_store_faults", "test_up", "test_resume_stops",
+    "test_watch", "test_broker_restarts", "test_watch_standby", "test_command_processes", "test_commands",
+    "test_access_views", "test_on_time", "test_sweep", "test_kills", "test_tamper_command", "test_watch_clocks",
+    "test_two_of_a_kind", "test_nothing_there", "test_enforce_kills", "test_alert_process", "test_store_sandbox",
+    "test_tamper_rows", "test_endpoint_availability", "test_gateway_kills", "test_on_time_faults",
+    "test_watch_sealed_log", "test_follow_kills", "test_bad_input", "test_lifecycle_shards", "test_states",
+    "test_endpoint_limits", "test_enforce_postgresql", "test_hostile_rows", "test_tamper_columns",
+    "test_client_kafka", "test_erasure", "test_tamper_definitions", "test_broker", "test_server_mode",
+    "test_planted_faults", "test_anchor_stops", "test_sources_command", "test_topic_prefix",
 )  # fmt: skip
 """The files that take longest, the longest first: a file that starts last must not be waited for alone."""
 _numbers = itertools.count(1)

@@ -82,6 +82,7 @@ class Senders:
                 while not self._stop.is_set() and url == self._gateway.url:
                     try:
                         self._take(client.post("/v1/events", json=[self._event() for _ in range(PER_REQUEST)]))
+                        self._stop.wait(0.05)  # the order of faults matters, not the load
                     except httpx.HTTPError:
                         self._stop.wait(0.05)
 
