@@ -18,7 +18,6 @@ from support.on_time import (
     GRACE,
     WATCH,
     Supervision,
-    about,
     activated,
     commands,
     judged_until,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 SHARE, LONGEST_PAUSE = 2.0, 1.0
-"""Pause after a check in multiples of the time that it took, and at most in seconds: most of the machine is for others."""
+"""Pause after a check, in multiples of the time that it took, and at most in seconds: others need the machine."""
 
 
 def wait_for(condition: Callable[[], Result | None], what: str, *, limit: float = 120.0, pause: float = 0.3) -> Result:
