@@ -26,6 +26,13 @@ def start(pipeline: Pipeline, name: str) -> None:
         pipeline.twin("standby", "watch", GRANTLEDGER_WATCH_INSTANCE="1")
 
 
+def run_both(pipeline: Pipeline) -> None:
+    """Start what does not run. A watch that was fenced takes some seconds to end."""
+    for name in NAMES:
+        if name not in pipeline.children or not pipeline.children[name].alive():
+            start(pipeline, name)
+
+
 def all_recorded(pipeline: Pipeline, grants: list[str], expected: list[str]) -> bool:
     """Return whether exactly these events are on record about each of the grants."""
     events = recorded(pipeline)
@@ -34,11 +41,9 @@ def all_recorded(pipeline: Pipeline, grants: list[str], expected: list[str]) -> 
 
 def parts(pipeline: Pipeline) -> tuple[str, str]:
     """Run one watch and one standby, and return their names in this order."""
-    for name in NAMES:
-        if name not in pipeline.children or not pipeline.children[name].alive():
-            start(pipeline, name)
 
     def found() -> tuple[str, str] | None:
+        run_both(pipeline)
         for one, other in (NAMES, NAMES[::-1]):
             settled = judged_until(pipeline, one) > 0 and '"standing_by"' in pipeline.log(other)
             if settled and watching(pipeline, one) and not watching(pipeline, other):
@@ -100,6 +105,7 @@ def test_the_owner_of_the_log_is_known_while_one_watches(pipeline: Pipeline) -> 
     group = f"{pipeline.deployment}-watch"
 
     def complete() -> GroupState | None:
+        run_both(pipeline)
         state = group_state(pipeline.cluster, group)
         return state if state.stable and len(state.assigned) == 2 else None
 
