@@ -10,10 +10,10 @@ COMPILED := .venv/.compiled
 demo: $(INSTALLED)
 	$(BIN)/grantledger demo --data $(DATA)
 
-# Seven files at a time, even on two cores: many tests wait. tests/conftest.py orders the files, the longest first.
+# Six files at a time, even on two cores: many tests wait. tests/conftest.py orders the files, the longest first.
 # Without compiled files on disk, each of them would also compile every test.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST := $(BIN)/pytest -n 7 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) $(COMPILED)
 	$(PYTEST)

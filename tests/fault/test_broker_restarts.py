@@ -83,6 +83,7 @@ def test_kafka_fails_under_load(own_broker: LocalBroker, pipeline: Pipeline, way
         assert "Traceback" not in pipeline.log(name), pipeline.log(name)
 
 
+@pytest.mark.slow
 def test_an_enforcer_goes_on_by_itself(own_broker: LocalBroker, pipeline: Pipeline, tmp_path: Path) -> None:
     """Nothing restarts it. Kafka fails while it waits, and between the two transactions of an attempt."""
     pipeline.stop()

@@ -44,6 +44,7 @@ def file_indices(file: Path) -> list[int]:
     return [anchor.index for anchor in read_anchor_file(file)]
 
 
+@pytest.mark.slow
 def test_an_anchor_killed_before_its_target_answered_is_published_again(pipeline: Pipeline) -> None:
     file = pipeline.data_dir / "anchors.jsonl"
     pipeline.kill("anchor")

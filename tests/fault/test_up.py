@@ -222,6 +222,7 @@ def test_it_drains_and_leaves_nothing_behind(up: Up) -> None:
     up.assert_sound()
 
 
+@pytest.mark.slow
 def test_a_stack_can_be_stopped_while_it_starts(up: Up) -> None:
     before = up.entries()
     up.launch("up")

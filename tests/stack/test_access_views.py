@@ -434,7 +434,7 @@ def test_a_session_setting_for_joins_changes_no_answer(views: Answers, data_dir:
             assert set(by_grant(rows)) == set(by_grant(views[view]))
 
 
-@pytest.mark.parametrize("how", ["small parts", "one part", "read twice"])
+@pytest.mark.parametrize("how", ["small parts", pytest.param("one part", marks=pytest.mark.slow), "read twice"])
 def test_neither_parts_nor_records_read_twice_change_an_answer(
     how: str, story: Story, views: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
