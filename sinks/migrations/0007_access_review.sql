@@ -27,7 +27,8 @@ AS SELECT
 FROM events
 WHERE believed AND grant_id != ''
 UNION ALL
-SELECT
+-- An event that names the request and a session of it is found by both.
+SELECT DISTINCT
     link.grant_id AS grant_id, link.grant_key AS grant_key, append_time, occurred_at, event_type, outcome, actor_id,
     subject_id, resource_id, entitlement, expires_at, removal_evidence,
     multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,

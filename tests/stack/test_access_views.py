@@ -18,7 +18,7 @@ import pytest
 from grantledger.schemas.event import ACTIVITY_TOPIC, Actor, Approval, Finding, IssuingSource, Resource
 from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.sinks.migrate import available
-from support.access_store import DEPLOYMENT, Story, fill, opened_elsewhere
+from support.access_store import DEPLOYMENT, Story, fill, opened_elsewhere, stored
 from support.command import invoke
 from support.tamper import TamperedStore
 
@@ -667,6 +667,18 @@ def test_the_story_of_a_grant_has_nothing_of_another_one_with_its_id(shared_ids:
     kinds = {"request.created", "request.approved", "grant.activated", "session.started", "finding.opened"}
     assert {row["event_type"] for row in of_acme} == {*kinds, "session.command", "grant.revoked"}
     assert active == [{"tenant": "acme", "state": "overdue"}], "active_grants contradicts `grantledger grants`"
+
+
+def test_an_event_is_once_in_the_story_of_a_grant(tmp_path: Path) -> None:
+    """Records of hoop name the request and its session, which are both those of the grant."""
+    story = Story()
+    names = {"request_id": "r-1", "session_id": "s-1"}
+    story.add(story.event("request.created", -20, "r-1", **names), -20)
+    story.give("g-1", -19, 10, **names)
+    story.add(story.event("session.started", -18, "s-1", **names), -18)
+    with stored(tmp_path, story.records) as ask:
+        rows = ask("SELECT event_type FROM grant_timeline WHERE grant_id = 'g-1' ORDER BY `index`")
+    assert [row["event_type"] for row in rows] == ["request.created", "grant.activated", "session.started"]
 
 
 def test_findings_of_sessions_with_one_id_are_apart_and_end_apart(shared_views: Answers) -> None:
