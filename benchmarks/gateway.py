@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -51,6 +50,7 @@ from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
 
 from .pipeline import cpu_seconds, fresh_topics, resident_mib
+from .results import save
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOYMENT = "bench.local"
@@ -378,16 +378,10 @@ def main() -> None:
         serve_baseline(options.serve)
         return
     console = Console(highlight=False, width=160)
-    scratch = Path(tempfile.mkdtemp(prefix="grantledger-bench-"))
-    try:
-        result = measure(options, scratch, console)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="grantledger-bench-", ignore_cleanup_errors=True) as scratch:
+        result = measure(options, Path(scratch), console)
     report(result, console)
-    target = ROOT / "build" / "bench-gateway.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"written to {target.relative_to(ROOT)}")
+    save(result, "bench-gateway.json", console)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from rich.table import Table
 from grantledger.runtime.broker import LocalBroker
 
 from . import load, pipeline
+from .results import save
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,16 +35,10 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="skip the run over three times the events")
     options = parser.parse_args()
     console = Console(highlight=False)
-    scratch = Path(tempfile.mkdtemp(prefix="grantledger-bench-"))
-    try:
-        result = measure(options, scratch, console)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="grantledger-bench-", ignore_cleanup_errors=True) as scratch:
+        result = measure(options, Path(scratch), console)
     report(result, console)
-    target = ROOT / "build" / "bench.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    console.print(f"written to {target.relative_to(ROOT)}")
+    save(result, "bench.json", console)
 
 
 def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dict:

@@ -9,9 +9,7 @@ Options: ``--grants N``, ``--seconds N``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import signal
 import statistics
 import tempfile
@@ -39,8 +37,8 @@ from grantledger.schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Actor, Ev
 from grantledger.schemas.topics import topic_specs
 
 from .pipeline import cpu_seconds, init, resident_mib
+from .results import save
 
-ROOT = Path(__file__).resolve().parents[1]
 GRACE = 1.0
 RATE = 50
 """Grants per second while lateness is measured; each falls due five seconds later."""
@@ -199,21 +197,17 @@ def main() -> None:
     console = Console(highlight=False)
     found = []
     for grants in (1_000, options.grants):
-        scratch = Path(tempfile.mkdtemp(prefix="grantledger-bench-"))
-        try:
-            with LocalBroker(scratch / "kafka") as broker:
-                bench = Bench(scratch, broker.bootstrap_servers, console)
-                try:
-                    found.append(bench.run(grants, options.seconds))
-                finally:
-                    bench.stop()
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="grantledger-bench-", ignore_cleanup_errors=True) as scratch,
+            LocalBroker(Path(scratch) / "kafka") as broker,
+        ):
+            bench = Bench(Path(scratch), broker.bootstrap_servers, console)
+            try:
+                found.append(bench.run(grants, options.seconds))
+            finally:
+                bench.stop()
     report(found, console)
-    target = ROOT / "build" / "bench-watch.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
-    console.print(f"written to {target.relative_to(ROOT)}")
+    save([asdict(one) for one in found], "bench-watch.json", console)
 
 
 def report(found: list[Measured], console: Console) -> None:

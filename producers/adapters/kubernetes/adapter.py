@@ -27,9 +27,9 @@ class KubernetesAdapter(Adapter):
     """Maps audit records of the Kubernetes API server.
 
     Four properties of Kubernetes determine the mapping. Access by a role binding has no end: only its deletion ends it,
-    and neither that record nor an update names those who lose it. The API server writes a record per stage of a
-    request; the last one decides, and a session's start is reported by its own. Whoever may impersonate a user acts
-    with that user's permissions, and the record names both. Commands typed in a session are in no record.
+    and neither that record nor an update names those who lose it. The API server writes one record per stage of
+    a request: the last stage decides, but a session starts with the stage `ResponseStarted`. Somebody who impersonates
+    a user acts with that user's permissions, and the record names both. Commands typed in a session are in no record.
     """
 
     SYSTEM: ClassVar[str] = SYSTEM

@@ -43,7 +43,7 @@ class PostgresqlAdapter(Adapter):
     COVERS: ClassVar[tuple[str, ...]] = (
         "connections and their ends, as sessions; refused connections",
         "statements (pgaudit, log_statement, log_min_duration_statement), as queries, without their passwords",
-        "memberships of roles, as grants; VALID UNTIL of a password, as a grant with an end",
+        "role memberships, as grants; a password with VALID UNTIL, as a grant that ends then",
     )
     DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
         "whether a transaction was rolled back after a role was granted: compare with pg_auth_members",
