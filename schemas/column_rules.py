@@ -68,11 +68,13 @@ class _Columns:
         return self.table.column(field.removeprefix("source.") if native else field.replace(".", "_"))
 
     def _given(self, field: str) -> Rows:
-        """Return the rows with a value for a text, a resource or a finding."""
+        """Return the rows with a value for a text, a resource, a finding or a report."""
         if field == "resource":
             return self.given("resource.kind") | self.given("resource.id")
         if field == "finding":
             return self.given("finding.rule") | self.given("finding.key") | self.given("finding.severity")
+        if field == "report":
+            return self.given("report.result")
         given: Rows = pc.binary_length(self._column(field)).to_numpy(zero_copy_only=False) > 0
         return given
 
@@ -99,6 +101,7 @@ def _violations(table: pa.RecordBatch, topic: str | None) -> Iterator[tuple[str,
         times = pc.struct_field(decisions, "at").cast(pa.int64())
         yield from _of_approvals(approvals, "at", _outside(times, _FIRST, _END))
     yield "requested_seconds", _outside(table.column("requested_seconds"), 0, None)
+    yield "report.records", _outside(table.column("report_records"), 0, None)
     for field, types in REQUIRED.items():
         concerned = columns.matches("event_type", types.__contains__)
         if field not in _NOT_DECODED and concerned.any():

@@ -37,6 +37,12 @@ ACCESS_TYPES = (*REQUEST_TYPES, *GRANT_TYPES, *SESSION_TYPES, POLICY_CHANGED)
 OBSERVED = "grant.observed"
 """An enforcer, or a reporter that the policy names, read back that the access of a grant exists. No tool reports it."""
 
+SOURCE_REPORT = "source.report"
+"""A way in (`import`, `follow`, the gateway) read records of a source: how many had one result. It signs as the source.
+
+Where ``raw`` is given, it is about that one record, which could not be mapped and is kept.
+"""
+
 PIPELINE_TYPES = (
     "finding.opened",
     "finding.resolved",
@@ -72,7 +78,9 @@ LIFECYCLE_TOPIC = "access.lifecycle"
 ACTIVITY_TOPIC = "access.activity"
 FINDINGS_TOPIC = "access.findings"
 QUERIES_TOPIC = "access.queries"
-ACTIVITY_TYPES = frozenset({"session.command", "session.query", "session.denied", "session.recording_failed"})
+ACTIVITY_TYPES = frozenset(
+    {"session.command", "session.query", "session.denied", "session.recording_failed", SOURCE_REPORT}
+)
 """High-rate events, one per action; every other ``session.*`` event belongs to the lifecycle."""
 
 
@@ -229,6 +237,18 @@ class ExecutedQuery:
     duration_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How many records of a source had one result: ``mapped``, ``skipped`` or ``failed``.
+
+    ``reason``: why they were not mapped.
+    """
+
+    result: str
+    records: int
+    reason: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One event, with the fields of ``event.avsc``. Datetimes carry a time zone and are written as UTC microseconds.
@@ -273,6 +293,7 @@ class Event:
     registered_source: RegisteredSource | None = None
     opened_epoch: OpenedEpoch | None = None
     executed_query: ExecutedQuery | None = None
+    report: Report | None = None
     received_at: datetime | None = None
     raw: bytes | None = None
     raw_sha256: bytes = b""

@@ -18,11 +18,12 @@ from .event import (
     POLICY_CHANGED,
     REQUEST_TYPES,
     SESSION_TYPES,
+    SOURCE_REPORT,
     Event,
 )
 from .finding_rules import SEVERITIES
 
-EVENT_TYPES = frozenset((*ACCESS_TYPES, OBSERVED, *PIPELINE_TYPES))
+EVENT_TYPES = frozenset((*ACCESS_TYPES, OBSERVED, SOURCE_REPORT, *PIPELINE_TYPES))
 DECISIONS = frozenset({"approved", "denied", "pending"})
 _PRINCIPAL_KINDS = frozenset({"human", "service", "agent", "system", "unknown"})
 ALLOWED: Mapping[str, Collection[str]] = {
@@ -33,6 +34,7 @@ ALLOWED: Mapping[str, Collection[str]] = {
     "grant_id_kind": frozenset({"native", "synthesized"}),
     "removal_evidence": frozenset({"none", "deadline", "api_accepted", "confirmed"}),
     "finding.severity": frozenset(SEVERITIES),
+    "report.result": frozenset({"mapped", "skipped", "failed"}),
 }
 """The values of enumerations, by field. A field without a value passes."""
 NOT_EMPTY = ("source.system", "source.instance", "source.native_id", "source.native_type", "tenant")
@@ -59,6 +61,7 @@ REQUIRED: Mapping[str, Collection[str]] = {
     "registered_source": ("source.registered",),
     "opened_epoch": ("epoch.opened",),
     "executed_query": ("query.executed",),
+    "report": (SOURCE_REPORT,),
     "raw": ("config.changed",),
     "reason": BY_PERSON,
 }
@@ -109,7 +112,8 @@ def _one_of(field: str, value: str | None, allowed: Collection[str]) -> Iterator
 
 def _wrong_values(event: Event) -> Iterator[InvalidEventError]:
     for field, allowed in ALLOWED.items():
-        if field != "finding.severity" or event.finding is not None:
+        optional = field.partition(".")[0]
+        if optional not in ("finding", "report") or getattr(event, optional) is not None:
             yield from _one_of(field, _VALUE[field](event), allowed)
     for number, approval in enumerate(event.approvals):
         yield from _one_of(f"approvals[{number}].decision", approval.decision, DECISIONS)
@@ -142,6 +146,8 @@ def _wrong_times(event: Event) -> Iterator[InvalidEventError]:
             yield InvalidEventError(field, f"year {year} is outside {EARLIEST_YEAR} to {LATEST_YEAR}")
     if event.requested_seconds is not None and event.requested_seconds < 0:
         yield InvalidEventError("requested_seconds", f"must not be negative, is {event.requested_seconds}")
+    if event.report is not None and event.report.records < 0:
+        yield InvalidEventError("report.records", f"must not be negative, is {event.report.records}")
 
 
 def _year_in_utc(time: datetime) -> int:

@@ -31,6 +31,7 @@ RELEASED = {
     bytes.fromhex("c30171aa26cd3c52b2c0"): "event.1.avsc",
     bytes.fromhex("c301d92064a650958dcb"): "event.2.avsc",
     bytes.fromhex("c3012ee912dd5958d5e9"): "event.3.avsc",
+    bytes.fromhex("c30140880c63f5086f1e"): "event.4.avsc",
 }
 """The released event schemas: prefix to file."""
 NULL = 0xFFFFFFFF
@@ -479,14 +480,18 @@ PLACES = {name: name for name in SAME_NAME} | {
     "request_source_system": "request_source.system", "request_source_instance": "request_source.instance",
     "source_sender": "source.sender", "mapping_adapter": "mapping.adapter", "mapping_version": "mapping.version",
     "actor_on_behalf_of": "actor.on_behalf_of", "query_rows": "executed_query.rows",
-    "query_duration_ms": "executed_query.duration_ms",
+    "query_duration_ms": "executed_query.duration_ms", "report_result": "report.result",
+    "report_reason": "report.reason", "report_records": "report.records",
+    "registered_source_tenant": "registered_source.tenant",
+    "registered_source_removed": "registered_source.removed",
     "session_source_system": "session_source.system", "session_source_instance": "session_source.instance",
 }  # fmt: skip
 EMPTY: dict[str, Any] = {
     "approvals": [], "args": [], "redacted": False, "truncated": False, "raw_sha256": bytes(32), "occurred_at": 0
 } | dict.fromkeys(
     ("source_seq", "starts_at", "expires_at", "requested_seconds", "exit_code", "finding_deadline",
-     "finding_accept_index", "received_at", "ends_by_itself", "query_rows", "query_duration_ms")
+     "finding_accept_index", "received_at", "ends_by_itself", "query_rows", "query_duration_ms",
+     "report_records", "registered_source_removed")
 )  # fmt: skip
 
 
@@ -567,7 +572,7 @@ TYPES = {
     "access.lifecycle": b"request.created request.approved request.denied request.cancelled request.expired "
     b"grant.activated grant.extended grant.revoked grant.expired grant.failed "
     b"grant.observed session.started session.ended policy.changed",
-    "access.activity": b"session.command session.query session.denied session.recording_failed",
+    "access.activity": b"session.command session.query session.denied session.recording_failed source.report",
     "access.findings": b"finding.opened finding.resolved finding.acknowledged finding.closed revoke.requested "
     b"revoke.attempted revoke.confirmed revoke.failed revoke.dry_run lookup.requested lookup.answered key.changed "
     b"schema.registered source.registered config.changed payload.erased epoch.opened",
@@ -578,12 +583,13 @@ VALUES = {
     "subject_kind": KIND, "actor_kind": KIND, "outcome": b"success failure denied pending unknown",
     "expiry_source": b"native derived policy unknown", "grant_id_kind": b"native synthesized",
     "removal_evidence": b"none deadline api_accepted confirmed", "finding_severity": b"info warning critical",
+    "report_result": b"mapped skipped failed",
 }  # fmt: skip
 GIVEN = {
     "request.": ("request_id", "resource", "entitlement"), "grant.": ("grant or request", "resource", "entitlement"),
     "session.": ("session_id",), "config.changed": ("resource", "raw"), "finding.": ("finding",),
     "revoke.": ("finding",), "lookup.": ("finding",),
-    "grant.observed": ("grant_id",),
+    "grant.observed": ("grant_id",), "source.report": ("report_result",),
     "grant.activated": ("grant_id", "expiry_source"), "grant.extended": ("expiry_source",),
     "grant.revoked": ("removal_evidence",), "grant.expired": ("removal_evidence",),
 }  # fmt: skip
@@ -626,7 +632,7 @@ def is_valid_event(row: dict[str, Any], topic: str, partition: int, shards: int)
     times += [one["at"] for one in row["approvals"]]
     if any(time is not None and not 0 <= time < YEAR_10000 for time in times):
         return False
-    if row["requested_seconds"] is not None and row["requested_seconds"] < 0:
+    if any(row[name] is not None and row[name] < 0 for name in ("requested_seconds", "report_records")):
         return False
     needed = [name for start, names in GIVEN.items() if kind.startswith(start.encode()) for name in names]
     needed += ["grant_id_kind"] if row["grant_id"] else []
@@ -771,8 +777,11 @@ MICROS = "timestamp-micros"
 LEAST = {"null": 0, "boolean": 1, "int": 1, "long": 1, MICROS: 1, "float": 4, "double": 8, "string": 1, "bytes": 1}
 KINDS = dict.fromkeys(
     ("occurred_at", "starts_at", "expires_at", "finding_deadline", "received_at"), (MICROS,)
-) | dict.fromkeys(("redacted", "truncated", "ends_by_itself"), ("boolean",)) | dict.fromkeys(
-    ("source_seq", "requested_seconds", "exit_code", "finding_accept_index", "query_rows", "query_duration_ms"),
+) | dict.fromkeys(
+    ("redacted", "truncated", "ends_by_itself", "registered_source_removed"), ("boolean",)
+) | dict.fromkeys(
+    ("source_seq", "requested_seconds", "exit_code", "finding_accept_index", "query_rows", "query_duration_ms",
+     "report_records"),
     ("int", "long", MICROS),
 )  # fmt: skip
 """The kinds of the places that are not text."""

@@ -100,7 +100,7 @@ LANGUAGES: dict[str, Callable[[Path], list[str]]] = {
 def test_an_example_sends_the_event_of_the_vector(language: str, pipeline: Pipeline, tmp_path: Path) -> None:
     folder = tmp_path / language
     shutil.copytree(ROOT / "docs" / "examples" / language, folder)
-    shutil.copy(ROOT / "schemas" / "released" / "event.3.avsc", folder / "event.avsc")
+    shutil.copy(ROOT / "schemas" / "released" / "event.4.avsc", folder / "event.avsc")
     (folder / "key.pem").write_bytes(SIGNER.to_pem(None))
     command = LANGUAGES[language](folder)
     before = len(stored(pipeline))

@@ -44,7 +44,7 @@ def _values() -> str:
     lines = ["| field | values |", "|---|---|"]
     fields = {**ALLOWED, "approvals[].decision": DECISIONS}
     for name, allowed in fields.items():
-        if not name.startswith("finding."):
+        if not name.startswith(("finding.", "report.")):
             lines.append(f"| `{name}` | {', '.join(f'`{one}`' for one in sorted(allowed))} |")
     return "\n".join(lines) + "\n"
 

@@ -30,7 +30,7 @@ OTHER = WriterSchema(confluent_prefix(7), '{"type":"record","name":"Other","fiel
 @pytest.mark.parametrize(
     ("name", "prefix", "sha256"),
     [
-        ("event", "c3012ee912dd5958d5e9", "02d22f7d5d6cf8dfe61369d46f700706e47111c3d2743d17d3ab7928a257f269"),
+        ("event", "c30140880c63f5086f1e", "5e6bc701e08560fbb4f8a3d202b417d07829359fc434800c2cf9453726af604a"),
         ("sealed_batch", "c301a8740852054ac5fb", "acdf6517d95ce1bf3e9c53e77582d652770544e92290b86dd7630365c9ab4a8c"),
         ("anchor", "c301493553ff0b00500b", "f5bd09e2323af89296acbc7111388d6ccea16136eeac73ec5dce9afad20f43c5"),
         ("receipt", "c301233d343419c32426", "298830c566525a823cb200c69f00c5bfd2251418d1ce9e244f6e8e238869e039"),

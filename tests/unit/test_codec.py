@@ -24,6 +24,7 @@ from grantledger.schemas.event import (
     OpenedEpoch,
     RegisteredSchema,
     RegisteredSource,
+    Report,
     Resource,
     SourceKey,
     Subject,
@@ -85,8 +86,16 @@ def test_a_registry_id_instead_of_the_fingerprint() -> None:
 
 
 def test_each_type_is_valid_in_one_topic() -> None:
-    types = ("query.executed", "finding.opened", "epoch.opened", "session.command", "session.started", "grant.failed")
-    topics = ("queries", "findings", "findings", "activity", "lifecycle", "lifecycle")
+    types = (
+        "query.executed",
+        "finding.opened",
+        "epoch.opened",
+        "session.command",
+        "session.started",
+        "grant.failed",
+        "source.report",
+    )
+    topics = ("queries", "findings", "findings", "activity", "lifecycle", "lifecycle", "activity")
     assert [topic_of(one) for one in types] == [f"access.{name}" for name in topics]
     query = {"action": Action(query="SELECT 1"), "executed_query": ExecutedQuery(None, 3)}
     assert replace(GRANT, event_type="query.executed", **query).key == "bob"  # all statements of one person in order
@@ -140,6 +149,8 @@ PROBLEMS = {
     "expires_at": {"expires_at": datetime(1969, 1, 1, tzinfo=UTC)},
     "approvals[0].at": {"approvals": (Approval("a", "approved", at=NOW.replace(tzinfo=None)),)},
     "requested_seconds": {"requested_seconds": -1},
+    "report.result": {"report": Report("lost", 1)},
+    "report.records": {"report": Report("mapped", -1)},
 }
 MISSING = {
     ("grant_id", "grant.activated"): {"grant_id": None},
@@ -174,6 +185,7 @@ MISSING = {
     ("opened_epoch", "epoch.opened"): {**PERSON},
     ("action", "query.executed"): {"executed_query": ExecutedQuery(None, 3)},
     ("executed_query", "query.executed"): {"action": Action(query="SELECT 1")},
+    ("report", "source.report"): {},
     ("resource", "config.changed"): {"resource": None},
     ("raw", "config.changed"): {"raw": None},
 }
@@ -214,6 +226,7 @@ def test_a_missing_field_is_named(field: str, event_type: str) -> None:
         {"event_type": "payload.erased", **PERSON},
         {"event_type": "source.registered", "registered_source": SOURCE, **PERSON},
         {"event_type": "epoch.opened", "opened_epoch": EPOCH, **PERSON},
+        {"event_type": "source.report", "report": Report("skipped", 3, "noise"), "grant_id": None},
         {"event_type": "query.executed", "action": Action(query="SELECT 1"), "executed_query": ExecutedQuery(1, 3)},
         {"mapping": Mapping("vault", "2"), "source": replace(GRANT.source, sender="host-1"), "ends_by_itself": True},
         {"actor": Actor("bot", "agent", "bob"), "customer": "acme", "received_at": NOW},

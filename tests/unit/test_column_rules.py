@@ -16,6 +16,7 @@ from grantledger.schemas.column_rules import forbidden
 from grantledger.schemas.event import (
     ACCESS_TYPES,
     PIPELINE_TYPES,
+    SOURCE_REPORT,
     Actor,
     Approval,
     Event,
@@ -26,6 +27,7 @@ from grantledger.schemas.event import (
     OpenedEpoch,
     RegisteredSchema,
     RegisteredSource,
+    Report,
     Resource,
     Subject,
 )
@@ -50,7 +52,7 @@ NAMES = st.sampled_from(["", "a", "\0"])
 IDS = st.sampled_from([None, "a", "b"])
 ISSUERS = st.sampled_from([IssuingSource("bot", "eu-1"), IssuingSource("", "eu-1"), IssuingSource("bot", "")])
 CHANGES: dict[str, st.SearchStrategy[Any]] = {
-    "event_type": st.sampled_from([*ACCESS_TYPES, *PIPELINE_TYPES, "", "grant.given", "request."]),
+    "event_type": st.sampled_from([*ACCESS_TYPES, SOURCE_REPORT, *PIPELINE_TYPES, "", "grant.given", "request."]),
     "occurred_at": TIMES,
     "starts_at": st.none() | TIMES,
     "expires_at": st.none() | TIMES,
@@ -66,6 +68,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "grant_id_kind": st.sampled_from([None, "native", "synthesized", "nativ"]),
     "request_id": IDS,
     "session_id": IDS,
+    "report": st.sampled_from([None, Report("skipped", 0, "x"), Report("lost", 1), Report("mapped", -1)]),
     "approvals": st.lists(
         st.builds(Approval, NAMES, st.sampled_from(["approved", "pending", "", "maybe"]), at=st.none() | TIMES),
         max_size=3,

@@ -95,7 +95,11 @@ DATUM = st.fixed_dictionaries(
              "severity": mostly(("info", "critical"), ("", "high")), "deadline": st.none(), "evidence": st.just("{}"),
              "accept_index": st.sampled_from((None, None, 3))})),
         "registered_schema": st.none(), "registered_source": st.none(), "opened_epoch": st.none(),
-        "executed_query": st.none(), "received_at": OPTIONAL_TIME, "raw": st.sampled_from((None, b"", b"raw")),
+        "executed_query": st.none(),
+        "report": mostly((None, {"result": "failed", "reason": "x", "records": 2}), (
+            {"result": "lost", "reason": None, "records": 1}, {"result": "", "reason": None, "records": 1},
+            {"result": "mapped", "reason": None, "records": -1})),
+        "received_at": OPTIONAL_TIME, "raw": st.sampled_from((None, b"", b"raw")),
         "raw_sha256": st.just(bytes(32)), "salt": st.just(bytes(16)),
     }
 )  # fmt: skip

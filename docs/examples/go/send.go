@@ -1,6 +1,6 @@
 // Sends one event to grantledger's topics.
 //
-// Copy schemas/released/event.3.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
+// Copy schemas/released/event.4.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
 // for a registered source DEPLOYMENT, SOURCE_KEY (its private key, a PEM file) and SOURCE_KEY_ID (`grantledger sources`).
 package main
 
@@ -34,7 +34,7 @@ var schemaText string
 
 var (
 	schema    = avro.MustParse(schemaText)
-	prefix    = unhex("c3012ee912dd5958d5e9") // of this version of the schema
+	prefix    = unhex("c30140880c63f5086f1e") // of this version of the schema
 	namespace = unhex("6f1c0b525a0e5d7c9c550b8f0e6d3a41")
 )
 

@@ -28,7 +28,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /**
  * Sends one event to grantledger's topics.
  *
- * Copy schemas/released/event.3.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
+ * Copy schemas/released/event.4.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
  * for a registered source DEPLOYMENT, SOURCE_KEY (its private key, a PEM file) and SOURCE_KEY_ID (`grantledger sources`).
  */
 public class Send {
@@ -105,7 +105,7 @@ public class Send {
         Schema schema = new Schema.Parser().parse(new File("event.avsc"));
         GenericRecord event = activation(schema);
         byte[] key = utf8(event.get("grant_id").toString()); // with lifecycle shards, the key is the tenant
-        // The encoder writes the prefix of the schema, c3012ee912dd5958d5e9, and the datum.
+        // The encoder writes the prefix of the schema, c30140880c63f5086f1e, and the datum.
         ByteBuffer encoded = new BinaryMessageEncoder<GenericRecord>(GenericData.get(), schema).encode(event);
         byte[] value = new byte[encoded.remaining()];
         encoded.get(value);

@@ -1,6 +1,6 @@
 """Sends one event to grantledger's topics, without its client library.
 
-Copy schemas/released/event.3.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
+Copy schemas/released/event.4.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
 for a registered source DEPLOYMENT, SOURCE_KEY (its private key, a PEM file) and SOURCE_KEY_ID (`grantledger sources`).
 """
 
@@ -18,7 +18,7 @@ import fastavro
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-PREFIX = bytes.fromhex("c3012ee912dd5958d5e9")  # of this version of the schema
+PREFIX = bytes.fromhex("c30140880c63f5086f1e")  # of this version of the schema
 NAMESPACE = uuid.UUID("6f1c0b52-5a0e-5d7c-9c55-0b8f0e6d3a41")
 TOPIC = "access.lifecycle"
 SCHEMA = fastavro.parse_schema(json.loads(Path(__file__).with_name("event.avsc").read_text("utf-8")))

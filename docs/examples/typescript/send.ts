@@ -1,6 +1,6 @@
 // Sends one event to grantledger's topics.
 //
-// Copy schemas/released/event.3.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
+// Copy schemas/released/event.4.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
 // for a registered source DEPLOYMENT, SOURCE_KEY (its private key, a PEM file) and SOURCE_KEY_ID (`grantledger sources`).
 
 import { createHash, createPrivateKey, randomBytes, sign } from "node:crypto";
@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import avro from "avsc";
 import { Kafka, logLevel, type IHeaders } from "kafkajs";
 
-const PREFIX = Buffer.from("c3012ee912dd5958d5e9", "hex"); // of this version of the schema
+const PREFIX = Buffer.from("c30140880c63f5086f1e", "hex"); // of this version of the schema
 const NAMESPACE = Buffer.from("6f1c0b525a0e5d7c9c550b8f0e6d3a41", "hex");
 const TOPIC = "access.lifecycle";
 const schema = avro.Type.forSchema(JSON.parse(readFileSync("event.avsc", "utf-8")));
