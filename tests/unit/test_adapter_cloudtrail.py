@@ -42,8 +42,9 @@ class TestRealRecords:
         for _, outcome in results:
             counts[outcome.reason if isinstance(outcome, Skipped) else one(outcome).event_type] += 1
         assert counts == {
-            "standing_access": 2124,
+            "standing_access": 2060,
             "session.command": 668,
+            "policy.changed": 64,
             "aws_service": 50,
             "service_linked_role": 26,
             "grant.activated": 16,

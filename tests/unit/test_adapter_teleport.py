@@ -115,13 +115,13 @@ def test_host_certificates_are_skipped() -> None:
 
 
 def test_a_lock_on_a_request_revokes_the_grant() -> None:
-    event = one(teleport("lock.created", user="admin", target={"access_request": "r1"}))
+    _, event = several(teleport("lock.created", user="admin", target={"access_request": "r1"}))
     assert (event.event_type, event.grant_id, event.removal_evidence) == ("grant.revoked", "r1", "api_accepted")
     assert event.actor.id == "admin"
 
 
 def test_a_lock_on_a_user_revokes_all_they_have() -> None:
-    event = one(teleport("lock.created", user="admin", target={"user": "alice"}))
+    _, event = several(teleport("lock.created", user="admin", target={"user": "alice"}))
     assert (event.subject.id, event.entitlement, event.grant_id_kind) == ("alice", "*", "synthesized")
 
 
@@ -189,6 +189,61 @@ def test_access_list_members() -> None:
     taken = one(teleport("access_list.member.delete", code="TAL007I", access_list_name="l1", members=member))
     assert (given.event_type, taken.event_type) == ("grant.activated", "grant.revoked")
     assert given.grant_id == taken.grant_id
+
+
+class TestPolicies:
+    """Changes of who may get access.
+
+    The samples have users, connectors and locks. The members of the others are those of ``events.proto`` and of
+    "Audit Event Reference" in Teleport's documentation.
+    """
+
+    @pytest.mark.parametrize("event", ["role.created", "role.updated", "role.deleted"])
+    def test_roles_are_named_as_grants_name_them(self, event: str) -> None:
+        changed = one(teleport(event, code="T9000I", name="dba", user="carol", expires="0001-01-01T00:00:00Z"))
+        assert (changed.event_type, changed.entitlement, changed.subject.id, changed.actor.id, changed.outcome) == (
+            "policy.changed", "dba", "unknown", "carol", "success",
+        )  # fmt: skip
+        assert changed.resource and (changed.resource.kind, changed.resource.id) == ("teleport_cluster", "prod")
+        assert changed.action and (changed.action.command, changed.action.args) == (event, ("dba",))
+
+    def test_a_lock_names_its_target_and_the_person(self) -> None:
+        on_user = several(teleport("lock.created", name="l1", user="carol", target={"user": "alice"}))[0]
+        assert (on_user.event_type, on_user.entitlement, on_user.subject.id) == ("policy.changed", "lock l1", "alice")
+        assert on_user.action and on_user.action.args == ("l1", "user=alice")
+        on_login = one(teleport("lock.created", name="l2", user="carol", target={"login": "root", "server_id": "n1"}))
+        assert on_login.action and on_login.action.args == ("l2", "login=root", "server_id=n1")
+        assert one(teleport("lock.deleted", code="TLK01I", name="l2", user="carol")).event_type == "policy.changed"
+
+    def test_the_definition_of_a_list_stands_beside_its_memberships(self) -> None:
+        member = {"access_list_name": "l1", "access_list_title": "Admins", "members": [{"member_name": "alice"}]}
+        grant = one(teleport("access_list.member.create", code="TAL005I", **member))
+        named = {"name": "l1", "access_list_title": "Admins", "updated_by": "carol"}
+        changed = one(teleport("access_list.update", code="TAL002I", **named))
+        assert (changed.event_type, changed.resource, changed.entitlement, changed.actor.id) == (
+            "policy.changed", grant.resource, grant.entitlement, "carol",
+        )  # fmt: skip
+        assert one(teleport("access_list.update", code="TAL002E", **named)).outcome == "failure"
+        kinds = [event.event_type for event in several(teleport("access_list.delete", code="TAL003I", **named))]
+        assert kinds == ["policy.changed", "grant.revoked"]
+
+    def test_the_roles_of_a_user(self) -> None:
+        user = {"name": "bob", "roles": ["dba", "ops"], "user": "carol"}
+        changed = one(teleport("user.update", code="T1003I", connector="local", **user))
+        assert (changed.subject.id, changed.entitlement, changed.actor.id) == ("bob", "dba,ops", "carol")
+        assert reason(teleport("user.create", code="T1002I", connector="github", **user)) == "authentication"
+
+    @pytest.mark.parametrize(
+        ("event", "entitlement"),
+        [
+            ("saml.updated", "saml connector x"),
+            ("login_rule.create", "login rule x"),
+            ("trusted_cluster.create", "trusted cluster x"),
+            ("bot.create", "bot x"),
+        ],
+    )
+    def test_what_maps_people_to_roles(self, event: str, entitlement: str) -> None:
+        assert one(teleport(event, name="x", user="carol")).entitlement == entitlement
 
 
 def test_wrong_types_name_the_member() -> None:

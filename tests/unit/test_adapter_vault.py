@@ -231,3 +231,68 @@ def test_an_entry_of_no_known_type_fails() -> None:
     with pytest.raises(RecordError) as caught:
         vault("kv/a", type="other")
     assert caught.value.field == "type"
+
+
+class TestPolicies:
+    """Changes of who may get access. The samples have policies, roles, users and auth methods; the paths of the others
+    are those of Vault's API documentation."""
+
+    def test_a_policy_is_named_as_tokens_name_it(self) -> None:
+        command, changed = several(vault("sys/policies/acl/ops", "update", request={"data": {"policy": "hmac-x"}}))
+        assert (command.event_type, changed.event_type, changed.outcome) == (
+            "session.command", "policy.changed", "success",
+        )  # fmt: skip
+        token = one(vault("auth/oidc/login", "update", response={"auth": {"accessor": "a", "policies": ["ops"]}}))
+        assert (changed.resource, changed.entitlement) == (token.resource, token.entitlement)
+        assert (changed.subject.id, changed.actor.id, changed.session_id) == ("unknown", "oidc-alice", "hmac-a")
+        assert changed.action and (changed.action.command, changed.action.args, changed.action.redacted) == (
+            "update", ("sys/policies/acl/ops",), True,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("sys/policy/ops", "ops"),
+            ("sys/policies/egp/office", "office"),
+            ("sys/auth/oidc", "auth method"),
+            ("auth/token/roles/nomad", "nomad"),
+            ("auth/corp/ldap/groups/admins", "admins"),
+            ("auth/kubernetes/role/web", "web"),
+            ("auth/userpass/users/bob/policies", "bob"),
+            ("auth/approle/role/web/token-policies", "web"),
+            ("identity/group/id/6a7b", "group"),
+            ("identity/entity-alias", "entity-alias"),
+            ("database/roles/readonly", "readonly"),
+            ("team/pki/roles/web", "web"),
+        ],
+    )
+    def test_what_decides_who_may_get_access(self, path: str, name: str) -> None:
+        _, changed = several(vault(path, "update"))
+        assert (changed.event_type, changed.entitlement) == ("policy.changed", name)
+        assert one(vault(path, "read")).event_type == "session.command"
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "sys/policies/password/long", "sys/auth/oidc/tune", "auth/approle/role/web/secret-id",
+            "auth/userpass/users/bob/password", "identity/lookup/entity", "kv/data/a", "sys/mounts/kv",
+        ],
+    )  # fmt: skip
+    def test_what_decides_nothing(self, path: str) -> None:
+        assert one(vault(path, "update")).event_type == "session.command"
+
+    def test_a_secret_in_a_folder_of_that_name_is_no_role(self) -> None:
+        assert one(vault("kv/roles/a", "update", request={"mount_type": "kv"})).event_type == "session.command"
+
+    def test_a_refused_change_is_on_record(self) -> None:
+        denied, changed = several(vault("sys/policy/ops", "delete", error="1 error occurred: permission denied"))
+        assert (denied.event_type, changed.event_type, changed.outcome) == (
+            "session.denied", "policy.changed", "denied",
+        )  # fmt: skip
+
+    def test_namespaces(self) -> None:
+        space = {"namespace": {"id": "x1", "path": "team/"}}
+        _, changed = several(vault("sys/policy/ops", "update", request=space))
+        assert changed.resource and (changed.resource.kind, changed.resource.id) == ("vault_namespace", "team")
+        _, changed = several(vault("database/roles/ro", "update", request=space))
+        assert changed.resource and changed.resource.id == "team/database/roles/ro"

@@ -161,6 +161,6 @@ class TestFiles:
         report, sent = feed(path)
         by_line = [outcome for _, outcome in results]
         skipped = Counter(outcome.reason for outcome in by_line if isinstance(outcome, Skipped))
-        assert (report.mapped, report.skipped, report.failed) == (699, skipped, 0)
+        assert (report.mapped, report.skipped, report.failed) == (763, skipped, 0)
         mapped = (outcome for outcome in by_line if not isinstance(outcome, Skipped))
         assert [event.event_id for event in sent] == [event.event_id for events in mapped for event in events]

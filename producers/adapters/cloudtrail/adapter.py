@@ -14,6 +14,7 @@ from .call import Call
 from .credentials import map_credentials
 from .ephemeral import map_ephemeral
 from .identity_center import map_center
+from .policies import map_policy
 from .sessions import map_command, map_sessions
 
 
@@ -26,10 +27,11 @@ class CloudTrailAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "cloudtrail"
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
     COVERS: ClassVar[tuple[str, ...]] = (
         "temporary credentials of STS (AssumeRole and its relatives), as grants that end by themselves",
         "assignments of IAM Identity Center, as grants",
+        "changes of IAM's roles and policies, permission sets and memberships of groups, as policy.changed",
         "console, portal and Session Manager sessions, and every call with temporary credentials, as commands",
     )
     DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
@@ -56,7 +58,9 @@ class CloudTrailAdapter(Adapter):
         if call.service_linked:
             return Skipped("service_linked_role", call.name)
         readings = (map_credentials, map_center, map_ephemeral, map_sessions, map_command)
-        return next((found for reading in readings if (found := reading(call))), None) or _skipped(call)
+        found = next((found for reading in readings if (found := reading(call))), None) or _skipped(call)
+        changed = map_policy(call)
+        return (*changed, *(() if isinstance(found, Skipped) else found)) if changed else found
 
 
 def _skipped(call: Call) -> Skipped:

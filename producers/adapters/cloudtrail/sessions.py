@@ -32,7 +32,7 @@ def map_command(call: Call) -> Mapped | None:
     who = call.identity
     if not who.temporary or who.subject.id == UNKNOWN:
         return None
-    own = {"resource": call.resource_of(), "entitlement": who.role, "action": _action(call)}
+    own = {"resource": call.resource_of(), "entitlement": who.role, "action": action_of(call)}
     return (call.event("session.command", **own, **call.credential_ids()),)
 
 
@@ -87,7 +87,8 @@ def _shell_ended(call: Call) -> Event:
     return call.event("session.ended", subject=Subject(UNKNOWN), session_id=session)
 
 
-def _action(call: Call) -> Action:
+def action_of(call: Call) -> Action:
+    """Return a call as an action: its name and parameters."""
     arguments = _arguments(call.asked)
     return Action(
         command=call.name,

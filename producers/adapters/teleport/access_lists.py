@@ -17,8 +17,8 @@ _ENDS_ALL = (
 )
 
 
-def map_access_list(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipped | None:
-    """Return the events of a record about an access list, or None for another type."""
+def map_members(event: str, record: Fields, base: dict[str, Any]) -> Mapped | Skipped | None:
+    """Return the events of a record about members of an access list, or None for another type."""
     if not event.startswith(("access_list.member.", "access_list.delete", "access_list.review")):
         return None
     failed = (record.text("code") or "").endswith("E") or record.flag("success") is False

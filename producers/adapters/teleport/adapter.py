@@ -34,11 +34,12 @@ class TeleportAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
     COVERS: ClassVar[tuple[str, ...]] = (
         "access requests and their reviews",
         "certificates, as grants that end by themselves; locks, which take grants away",
         "memberships of access lists, as grants",
+        "changes of roles, users, locks, access lists and connectors, as policy.changed",
         "sessions on servers, databases, clusters, applications and desktops, with commands and queries",
         "tool calls of AI agents (MCP)",
     )

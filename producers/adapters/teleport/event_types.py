@@ -6,14 +6,11 @@ Sources: "Audit Event Reference" in Teleport's documentation, and ``events.proto
 from __future__ import annotations
 
 SKIP_REASONS = {
-    "authentication": "sign-ins, tokens, second factors and passwords: identity, not access",
+    "authentication": "sign-ins, also as users that they create, tokens, second factors and passwords: identity",
     "billing": "the account with the vendor",
-    "configuration_change": "users, roles, resources and cluster settings: standing access, not temporary access",
+    "configuration_change": "resources and settings of the cluster, which name no one who may get access",
     "device_inventory": "registration and recognition of devices",
     "event_unknown": "an unknown type that names no session",
-    "lock_not_a_person": "a lock on a login, node or device, or on a role of which no grant is known",
-    "lock_not_known": "the end of a lock of which this run has seen no grants",
-    "lock_target_unknown": "a lock record without a target",
     "machine_identity": "hosts, agents and bots that join the cluster or get host certificates",
     "no_subject": "a connection without a user",
     "nothing_changed": "a failed change, or an unchanged state",
@@ -27,7 +24,7 @@ SKIPPED_TYPES: dict[str, tuple[str, ...]] = {
     "recording_bookkeeping": ("app.session.chunk", "desktop.recording"),
     "machine_identity": ("bot.join", "cert.generation_mismatch", "instance.join"),
     "device_inventory": ("device",),
-    "configuration_change": ("access_list.create", "access_list.update", "upgradewindowstart.update"),
+    "configuration_change": ("upgradewindowstart.update",),
     "telemetry": ("print", "resize", "session.data"),
     "authentication": (
         "privilege_token.create", "recovery_code.generated", "recovery_code.used", "recovery_token.create",
@@ -39,10 +36,9 @@ SKIPPED_TYPES: dict[str, tuple[str, ...]] = {
 
 SKIPPED_PREFIXES: dict[str, tuple[str, ...]] = {
     "configuration_change": (
-        "app.", "auth_preference.", "bot.", "cluster_networking_config.", "db.", "discovery_config.", "github.",
-        "integration.", "kube.", "login_rule.", "oidc.", "okta.", "plugin.", "role.", "saml.",
-        "session_recording_config.", "trusted_cluster", "user.", "windows.desktop.create", "windows.desktop.delete",
-        "windows.desktop.update",
+        "app.", "auth_preference.", "cluster_networking_config.", "db.", "discovery_config.", "github.",
+        "integration.", "kube.", "oidc.", "okta.", "plugin.", "saml.", "session_recording_config.", "trusted_cluster",
+        "user.", "windows.desktop.create", "windows.desktop.delete", "windows.desktop.update",
     ),
     "billing": ("billing.",),
     "device_inventory": ("device.",),

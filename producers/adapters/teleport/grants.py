@@ -1,4 +1,4 @@
-"""Teleport: access requests and certificates, as ``request.*`` and ``grant.*``."""
+"""Teleport: access requests and certificates, as ``request.*`` and ``grant.*``; locks, lists and rules beside them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from ....schemas.event import Actor, Approval, Event, Resource, Subject
 from ...json_fields import Fields
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN
-from .access_lists import map_access_list
+from .access_lists import map_members
 from .identity import actor_of, all_requested, cluster_of, entitlement_on, subject_of
 from .locks import map_lock
+from .policies import map_policy
 from .seen import Seen
 
 _DECISIONS = {"APPROVED": "approved", "DENIED": "denied", "PROMOTED": "approved"}
@@ -31,7 +32,11 @@ def map_access(event: str, record: Fields, base: dict[str, Any], seen: Seen) -> 
         return _expired(record, base, seen)
     if event == "cert.create":
         return _certificate(record, base)
-    return map_lock(event, record, base, seen) or map_access_list(event, record, base)
+    policy, members = map_policy(event, record, base), map_members(event, record, base)
+    if policy is None or isinstance(policy, Skipped):
+        return policy or members
+    given = () if members is None or isinstance(members, Skipped) else members
+    return (*policy, *map_lock(event, record, base, seen), *given)
 
 
 def _each_resource(record: Fields, event_type: str, base: dict[str, Any], **more: Any) -> Mapped:

@@ -10,32 +10,30 @@ from typing import Any
 
 from ....schemas.event import Event, Subject
 from ...json_fields import Fields
-from ..contract import Mapped, Skipped
+from ..contract import Mapped
 from ..values import UNKNOWN, ordinal_of
 from .identity import actor_of, cluster_of
 from .seen import Seen
 
 
-def map_lock(event: str, record: Fields, base: dict[str, Any], seen: Seen) -> Mapped | Skipped | None:
-    """Return the events of a record about a lock, or None for another type; ``base`` are their common fields."""
+def map_lock(event: str, record: Fields, base: dict[str, Any], seen: Seen) -> Mapped:
+    """Return the grants that a lock takes or gives back, none for another type; ``base`` are their common fields."""
     if event == "lock.created":
         return _created(record, base, seen)
     if event == "lock.deleted":
         return _deleted(record, base, seen)
-    return None
+    return ()
 
 
-def _created(record: Fields, base: dict[str, Any], seen: Seen) -> Mapped | Skipped:
+def _created(record: Fields, base: dict[str, Any], seen: Seen) -> Mapped:
     name = record.text("name") or ""
     if not record.has("target"):
-        return Skipped("lock_target_unknown", f"lock {name} has no target")
+        return ()
     target = record.object("target")
     cluster, at = base["source"].instance, base["occurred_at"]
     concerned = _concerned(target)
     taken = seen.active(cluster, at, concerned) if concerned else ()
     named = _named(record, target, base)
-    if not taken and named is None:
-        return Skipped("lock_not_a_person", f"lock {name} targets neither a user nor an access request")
     if taken:
         seen.locks.put((cluster, name), taken)
     removed = tuple(
@@ -77,15 +75,10 @@ def _named(record: Fields, target: Fields, base: dict[str, Any]) -> Event | None
     )
 
 
-def _deleted(record: Fields, base: dict[str, Any], seen: Seen) -> Mapped | Skipped:
+def _deleted(record: Fields, base: dict[str, Any], seen: Seen) -> Mapped:
     """Map the end of a lock. The record names only the lock, so the grants must have been seen in this run."""
-    name = record.text("name") or ""
-    taken = seen.locks.pop((base["source"].instance, name), ())
-    at = base["occurred_at"]
-    returned = _given_back(taken, base, record, None)
-    return returned or Skipped(
-        "lock_not_known", f"lock {name} took no grant that this run has seen and that runs at {at}"
-    )
+    taken = seen.locks.pop((base["source"].instance, record.text("name") or ""), ())
+    return _given_back(taken, base, record, None)
 
 
 def _given_back(taken: tuple[Event, ...], base: dict[str, Any], record: Fields, start: datetime | None) -> Mapped:

@@ -11,6 +11,7 @@ from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
 from .entry import AuditEntry, path_of
 from .grants import map_grant
+from .policies import map_policy
 from .request_kind import RequestKind
 from .seen import Seen
 
@@ -25,10 +26,11 @@ class VaultAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "vault"
-    VERSION: ClassVar[str] = "2"
+    VERSION: ClassVar[str] = "3"
     COVERS: ClassVar[tuple[str, ...]] = (
         "tokens, leases and certificates, as grants: issue, renewal, revocation",
         "every request with a token, as a command, and refused requests",
+        "changes of policies, roles, users, groups and auth methods, as policy.changed",
     )
     DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
         "how long a lease lasts: limit it in the watch policy",
@@ -62,9 +64,10 @@ class VaultAdapter(Adapter):
         if entry.kind is RequestKind.UI_LOOKUP and not entry.refused and not entry.failed:
             return Skipped("ui_lookup", path)
         if entry.refused:
-            return (entry.session_event("session.denied", "denied"),)
+            return (entry.session_event("session.denied", "denied"), *map_policy(entry, "denied"))
         if not entry.failed:
             granted = map_grant(entry)
             if granted is not None:
                 return self._seen.add(entry, granted)
-        return (entry.session_event("session.command", "failure" if entry.failed else "success"),)
+        outcome = "failure" if entry.failed else "success"
+        return (entry.session_event("session.command", outcome), *map_policy(entry, outcome))
