@@ -25,7 +25,7 @@ WHERE {_MINE} AND request_id != '' AND event_type IN ('grant.activated', 'grant.
 """  # noqa: S608 - our own text
 _SESSIONS = f"""
 SELECT DISTINCT session_key FROM events
-WHERE session_id != '' AND startsWith(event_type, 'session.')
+WHERE session_id != ''
     AND (({_MINE}) OR (grant_id = '' AND request_id != '' AND has({{requests:Array(String)}}, request_key)))
 LIMIT {{limit:UInt32}}
 """  # noqa: S608 - our own text

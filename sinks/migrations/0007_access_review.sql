@@ -1,4 +1,29 @@
 -- What happened under each grant, and how fast access is removed.
+CREATE VIEW grant_sessions
+(
+    grant_id String COMMENT 'The grant',
+    grant_key String COMMENT 'Its access key: joins with the other views',
+    session_key String COMMENT 'Access key of the session: joins with events'
+)
+AS SELECT DISTINCT grant_id, grant_key, session_key
+FROM events
+WHERE believed AND grant_id != '' AND session_id != ''
+UNION DISTINCT
+SELECT asked.grant_id AS grant_id, asked.grant_key AS grant_key, loose.session_key AS session_key
+FROM
+(
+    SELECT DISTINCT request_key, session_key
+    FROM events
+    WHERE believed AND grant_id = '' AND request_id != '' AND session_id != ''
+) AS loose
+INNER JOIN
+(
+    SELECT DISTINCT grant_id, grant_key, request_key
+    FROM events
+    WHERE believed AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
+) AS asked ON loose.request_key = asked.request_key
+COMMENT 'The sessions that an event names together with a grant or with its request; a named session may never have begun';
+
 CREATE VIEW grant_timeline
 (
     grant_id String COMMENT 'The grant; filter on it',
@@ -8,6 +33,7 @@ CREATE VIEW grant_timeline
     event_type LowCardinality(String) COMMENT 'Type of the event',
     outcome LowCardinality(String) COMMENT 'success, failure, denied, pending, unknown',
     actor_id String COMMENT 'Principal that caused the event',
+    actor_on_behalf_of String COMMENT 'Person for whom an agent or an impersonator acted',
     subject_id String COMMENT 'Holder of the access',
     resource_id String COMMENT 'Accessed resource',
     entitlement String COMMENT 'Role or permission',
@@ -20,8 +46,8 @@ CREATE VIEW grant_timeline
     `index` UInt64 COMMENT 'Position in that log'
 )
 AS SELECT
-    grant_id, grant_key, append_time, occurred_at, event_type, outcome, actor_id, subject_id, resource_id, entitlement,
-    expires_at, removal_evidence,
+    grant_id, grant_key, append_time, occurred_at, event_type, outcome, actor_id, actor_on_behalf_of, subject_id,
+    resource_id, entitlement, expires_at, removal_evidence,
     multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
     request_id, session_id, origin, `index`
 FROM events
@@ -30,7 +56,7 @@ UNION ALL
 -- An event that names the request and a session of it is found by both.
 SELECT DISTINCT
     link.grant_id AS grant_id, link.grant_key AS grant_key, append_time, occurred_at, event_type, outcome, actor_id,
-    subject_id, resource_id, entitlement, expires_at, removal_evidence,
+    actor_on_behalf_of, subject_id, resource_id, entitlement, expires_at, removal_evidence,
     multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
     request_id, session_id, origin, `index`
 FROM
@@ -41,9 +67,12 @@ FROM
 ) AS event
 INNER JOIN
 (
-    SELECT DISTINCT grant_id, grant_key, arrayJoin([('request', request_key), ('session', session_key)]) AS linked
+    SELECT DISTINCT grant_id, grant_key, ('request', request_key) AS linked
     FROM events
     WHERE believed AND grant_id != ''
+    UNION ALL
+    SELECT grant_id, grant_key, ('session', session_key) AS linked
+    FROM grant_sessions
 ) AS link USING linked
 WHERE linked.2 != ''
 COMMENT 'All events of a grant, of its request and of its sessions';
@@ -71,6 +100,7 @@ CREATE VIEW access_review
     activated_at DateTime64(6, 'UTC') COMMENT 'First activation, by the clock of the source',
     starts_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Start of the access, if later than its activation',
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline; null if the tool gives no end',
+    policy_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Where the tool gives no end: the end by max_seconds of the watch policy; null without one',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
     removal_evidence String COMMENT 'Best evidence of a removal: none, deadline, api_accepted, confirmed',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
@@ -85,26 +115,6 @@ CREATE VIEW access_review
     `index` UInt64 COMMENT 'Position in that log'
 )
 AS WITH
-    used AS
-    (
-        SELECT grant_key, session_key
-        FROM events
-        WHERE believed AND grant_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
-        UNION DISTINCT
-        SELECT asked.grant_key AS grant_key, loose.session_key AS session_key
-        FROM
-        (
-            SELECT DISTINCT request_key, session_key
-            FROM events
-            WHERE believed AND grant_id = '' AND request_id != '' AND session_id != '' AND startsWith(event_type, 'session.')
-        ) AS loose
-        INNER JOIN
-        (
-            SELECT DISTINCT grant_key, request_key
-            FROM events
-            WHERE believed AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
-        ) AS asked ON loose.request_key = asked.request_key
-    ),
     did AS
     (
         SELECT grant_key, uniqExact(id) AS commands
@@ -114,36 +124,36 @@ AS WITH
             FROM events
             WHERE believed AND grant_id != '' AND event_type IN ('session.command', 'session.query')
             UNION ALL
-            SELECT used.grant_key AS grant_key, loose.id AS id
+            SELECT sessions.grant_key AS grant_key, loose.id AS id
             FROM
             (
                 SELECT DISTINCT session_key, sipHash128(event_id) AS id
                 FROM events
                 WHERE believed AND grant_id = '' AND event_type IN ('session.command', 'session.query')
             ) AS loose
-            INNER JOIN used ON used.session_key = loose.session_key
+            INNER JOIN grant_sessions AS sessions ON sessions.session_key = loose.session_key
         )
         GROUP BY grant_key
     ),
     had AS
     (
         SELECT grant_key, uniqExact(session_key) AS sessions, max(environment) AS used_environment
-        FROM used
-        LEFT JOIN
+        FROM grant_sessions
+        INNER JOIN
         (
             SELECT session_key, max(resource_environment) AS environment
             FROM events
-            WHERE believed AND session_id != '' AND resource_environment != ''
+            WHERE believed AND session_id != '' AND startsWith(event_type, 'session.')
             GROUP BY session_key
-        ) AS there ON there.session_key = used.session_key
+        ) AS begun ON begun.session_key = grant_sessions.session_key
         GROUP BY grant_key
     )
 SELECT
     state.grant_id AS grant_id, state, subject_id, subject_kind, person, resource_kind, resource_id,
     if(resource_environment = '', used_environment, resource_environment) AS resource_environment, entitlement,
     request_id, requested_at, requested_by, reason, ticket, customer, approvals, approved_by, forced,
-    assumeNotNull(state.activated_at) AS activated_at, starts_at, deadline, removed_at, removal_evidence, removal_recorded_at,
-    late_seconds, had.sessions AS sessions, did.commands AS commands, source_system, source_instance, tenant,
+    assumeNotNull(state.activated_at) AS activated_at, starts_at, deadline, policy_deadline, removed_at,
+    removal_evidence, removal_recorded_at, late_seconds, had.sessions AS sessions, did.commands AS commands, source_system, source_instance, tenant,
     state.grant_key AS grant_key, origin, `index`
 FROM (SELECT * FROM grants WHERE activated_at IS NOT NULL) AS state
 LEFT JOIN had ON had.grant_key = state.grant_key

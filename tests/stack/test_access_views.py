@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from grantledger.cli.grant_history import read_history
 from grantledger.schemas.event import ACTIVITY_TOPIC, Actor, Approval, Finding, IssuingSource, Resource
 from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.sinks.migrate import available
@@ -556,15 +557,11 @@ def test_random_grants_are_judged_as_a_second_opinion_does(tmp_path: Path) -> No
 def test_every_column_of_the_new_views_is_explained() -> None:
     text = "".join(migration.text for migration in available() if migration.version >= 3)
     made = re.findall(r"CREATE (?:OR REPLACE )?VIEW (\w+)\n\((.*?)\n\)\nAS", text, re.DOTALL)
-    others = {"active_grants", "grant_timeline", "finding_rules", "finding_events", "reporters", "people", "requests"}
-    others |= {
-        "environments",
-        "removal_rules",
-        "query_log",
-        "computed_requests",
-        "computed_grants",
+    others = {
+        "active_grants", "grant_sessions", "grant_timeline", "finding_rules", "finding_events", "reporters", "people",
+        "requests", "environments", "removal_rules", "query_log", "computed_requests", "computed_grants",
         "computed_findings",
-    }
+    }  # fmt: skip
     assert {view for view, _ in made} == {*VIEWS, *others}
     for view, columns in made:
         for line in columns.strip().splitlines():
@@ -580,7 +577,7 @@ def blocks() -> Iterator[str]:
 def test_every_query_of_the_page_returns_rows(data_dir: Path) -> None:
     """Each runs as a user runs it: through the SQL gate of ``grantledger query``."""
     found = list(blocks())
-    for view in (*VIEWS, "active_grants", "grant_timeline", "finding_rules"):
+    for view in (*VIEWS, "active_grants", "grant_sessions", "grant_timeline", "finding_rules"):
         assert any(re.search(rf"\b(?:FROM|JOIN) {view}\b", sql) for sql in found), f"the page has no query of {view}"
     with opened_elsewhere(data_dir):
         for sql in found:
@@ -669,16 +666,40 @@ def test_the_story_of_a_grant_has_nothing_of_another_one_with_its_id(shared_ids:
     assert active == [{"tenant": "acme", "state": "overdue"}], "active_grants contradicts `grantledger grants`"
 
 
-def test_an_event_is_once_in_the_story_of_a_grant(tmp_path: Path) -> None:
-    """Records of hoop name the request and its session, which are both those of the grant."""
+def test_sessions_that_a_grant_or_its_request_names_belong_to_the_grant(tmp_path: Path) -> None:
+    """A grant of hoop names the session, which names nothing. In Teleport only its start names the request.
+
+    Each event is in the timeline once, even if it names both.
+    """
     story = Story()
     names = {"request_id": "r-1", "session_id": "s-1"}
     story.add(story.event("request.created", -20, "r-1", **names), -20)
     story.give("g-1", -19, 10, **names)
-    story.add(story.event("session.started", -18, "s-1", **names), -18)
+    story.give("g-2", -19, 10, request_id="r-2")
+    story.give("unused", -19, 10, session_id="never begun")
+    for session, named in (("s-1", {}), ("s-2", {"request_id": "r-2"})):
+        environment = Resource("database", "orders", "staging")
+        started = story.event("session.started", -18, session, session_id=session, resource=environment, **named)
+        story.add(started, -18)
+        story.act(session, -17, "whoami")
+    expected = {
+        "g-1": ["request.created", "grant.activated", "session.started", "session.command"],
+        "g-2": ["grant.activated", "session.started", "session.command"],
+        "unused": ["grant.activated"],
+    }
     with stored(tmp_path, story.records) as ask:
-        rows = ask("SELECT event_type FROM grant_timeline WHERE grant_id = 'g-1' ORDER BY `index`")
-    assert [row["event_type"] for row in rows] == ["request.created", "grant.activated", "session.started"]
+        for grant, events in expected.items():
+            rows = ask(
+                "SELECT event_type, origin FROM grant_timeline WHERE grant_id = {id:String} ORDER BY append_time",
+                id=grant,
+            )
+            assert [row["event_type"] for row in rows] == events
+            history = read_history(ask, f"default/bot/eu-1/{grant}")
+            assert [session.first for session in history.sessions.values()] == [["whoami"]] * events.count(
+                "session.started"
+            )
+        review = {row["grant_id"]: (row["sessions"], row["commands"]) for row in ask("SELECT * FROM access_review")}
+    assert review == {"g-1": (1, 1), "g-2": (1, 1), "unused": (0, 0)}
 
 
 def test_findings_of_sessions_with_one_id_are_apart_and_end_apart(shared_views: Answers) -> None:

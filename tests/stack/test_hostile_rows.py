@@ -19,7 +19,8 @@ from support.mutated import mutated
 CORPUS = Path(__file__).parents[1] / "fuzz" / "corpus"
 NOW_MS = 1_790_000_000_000
 VIEWS = (
-    "events", "rejected_events", "checkpoints", "grant_states", "active_grants", "grant_timeline", "access_review",
+    "events", "rejected_events", "checkpoints", "grant_states", "active_grants", "grant_sessions", "grant_timeline",
+    "access_review",
     "removal_latency", "findings", "grants", "overdue_grants", "past_deadline_grants", "query_log",
 )  # fmt: skip
 
