@@ -235,7 +235,10 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
         "severity": row["severity"],
         "about": _about(row),
         "key": printable(row["key"]),
-        "deadline": f"{output.moment(row['deadline'])} {output.zone_name}" if row["deadline"] else "",
+        # Of other rules, the hour or day in which the finding counts what a source did.
+        "deadline" if known is None or known.about else "from": (
+            f"{output.moment(row['deadline'])} {output.zone_name}" if row["deadline"] else ""
+        ),
         "state": _state(row),
         "evidence": printable(_compact(row["evidence"])),
         "now": _numbers(row.get("historical_grants")),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime, timedelta
 
 from ..producers.adapters import EVENT
 from ..producers.importer import Failure, ImportReport
 from ..producers.input_files import STANDARD_INPUT
 from .output import MAP_THEM, Column, Output, echo, print_table, text_column
+
+OLD = timedelta(hours=1)
+"""The default of ``history_after_seconds`` in the watch policy."""
 
 
 def print_summary(
@@ -54,6 +58,8 @@ def print_summary(
         "dry_run": dry_run,
         "resources": len(report.resources),
         "resources_without_environment": without_environment,
+        "without_instance": report.without_instance,
+        "newest": report.newest,
         "error": problem,
     }
     rows = [{"name": name, "count": count} for name, count in counts]
@@ -63,6 +69,14 @@ def print_summary(
         have = "resource has" if len(report.resources) == 1 else "resources have"
         several = f"{without_environment:,} of {len(report.resources):,} {have}"
         output.note(f"{several} no environment in the records; {MAP_THEM}")
+    if report.without_instance:
+        events = "event names" if report.without_instance == 1 else "events name"
+        named = f"{report.without_instance:,} {events} no installation of {tool}"
+        output.note(f"{named}: --instance names it; always give the same name")
+    if report.newest is not None and report.newest < datetime.now(UTC) - OLD:
+        newest = f"The newest event is of {output.moment(report.newest)} {output.zone_name}"
+        history = "Access whose end is long past is history: it opens no overdue finding and is not revoked"
+        output.note(f'{newest}. {history} (docs/watch.md, "History")')
     for (file, other), count in report.of_other_tools.items():
         path = "-" if file == STANDARD_INPUT else shlex.quote(file)
         records = "1 record looks" if count == 1 else f"{count:,} records look"

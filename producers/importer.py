@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from ..schemas.event import Action, Event
@@ -49,6 +50,8 @@ class ImportReport:
         unwrapped: the number of records by envelope.
         of_other_tools: the number of failed records that look like another tool's, by file and tool.
         resources: the first ``MOST_RESOURCES`` resources, and whether a record names the environment of each.
+        without_instance: events whose records name no installation of the tool; they bear the tool's name instead.
+        newest: the latest time of an event.
     """
 
     mapped: int = 0
@@ -60,9 +63,18 @@ class ImportReport:
     of_other_tools: Counter[tuple[str, str]] = field(default_factory=Counter)
     unwrapped: Counter[str] = field(default_factory=Counter)
     resources: dict[tuple[str, str], bool] = field(default_factory=dict)
+    without_instance: int = 0
+    newest: datetime | None = None
 
-    def add_resource(self, event: Event) -> None:
-        """Count the resource of an event."""
+    def add_event(self, event: Event) -> None:
+        """Count an event that was sent."""
+        self.events += 1
+        self.without_instance += event.source.instance == event.source.system
+        if self.newest is None or event.occurred_at > self.newest:
+            self.newest = event.occurred_at
+        self._add_resource(event)
+
+    def _add_resource(self, event: Event) -> None:
         if event.resource is not None and event.resource.id:
             name = event.resource.kind, event.resource.id
             if name in self.resources or len(self.resources) < MOST_RESOURCES:
@@ -89,6 +101,8 @@ class ImportReport:
         self.mapped += other.mapped
         self.events += other.events
         self.without_raw += other.without_raw
+        self.without_instance += other.without_instance
+        self.newest = max(filter(None, (self.newest, other.newest)), default=None)
         self.skipped += other.skipped
         self.of_other_tools += other.of_other_tools
         self.unwrapped += other.unwrapped
@@ -185,8 +199,7 @@ class Importer:
                 self._send(replace(event, raw=None))
             except EventTooLargeError:
                 self._send(replace(event, raw=None, action=_truncated(event.action)))
-        self.report.events += 1
-        self.report.add_resource(event)
+        self.report.add_event(event)
 
     def _fail(self, location: Location, problem: str, kind: str = "") -> None:
         self.report.fail(Failure(location, problem, kind))

@@ -17,6 +17,8 @@ MOST_EVENTS = 5_000
 MOST_BYTES = 16 * 1024 * 1024
 """Events on the way, and the bytes of their records."""
 WARN_SECONDS = 5.0
+LOG_SECONDS = 60.0
+"""Between two log lines about what was sent."""
 STOP_SECONDS = 10.0
 """How long a stop reads what is left, and waits for acknowledgements. Without them the positions stay as they are."""
 
@@ -41,6 +43,8 @@ class EventSender:
         self._limit = limit
         self._events = 0
         self._bytes = 0
+        self._unlogged = 0
+        self._logged_at = -LOG_SECONDS
 
     def send(self, event: Event) -> None:
         """Send an event.
@@ -75,7 +79,14 @@ class EventSender:
                 log.warning("kafka_away", unacknowledged=self._events, reason=self.client.broker_hint().strip(" ()"))
         if warned:
             log.info("kafka_back", acknowledged=self._events, seconds=round(time.monotonic() - began, 1))
+        self._log_sent()
         metrics.EVENTS.inc(self._events)
         metrics.LAST_ACKNOWLEDGEMENT.set_to_current_time()
         metrics.WAITING.set(0)
         self._events = self._bytes = 0
+
+    def _log_sent(self) -> None:
+        self._unlogged += self._events
+        if (now := time.monotonic()) >= self._logged_at + LOG_SECONDS:
+            log.info("sent", events=self._unlogged)
+            self._unlogged, self._logged_at = 0, now

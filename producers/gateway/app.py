@@ -202,7 +202,9 @@ class Gateway:
         """Store the events of a request, count them, and return where they are."""
         self._count_refused(source, outcome)
         if outcome.is_refused:
-            raise ProblemError(422, f"all {outcome.given} records are refused", errors=outcome.refused)
+            given = outcome.given
+            detail = "the record is refused" if given == 1 else f"all {given} records are refused"
+            raise ProblemError(422, detail, errors=outcome.refused)
         return await self._deliver(source, outcome)
 
     @staticmethod
@@ -280,4 +282,6 @@ async def _http_problem(_request: Request, error: Exception) -> Response:
     """Answer an unknown path or method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    return problem_response(ProblemError(status, "there is no such route: /openapi.json lists them", headers=headers))
+    allowed = headers.get("Allow")
+    detail = f"this route takes {allowed}" if allowed else "there is no such route: /openapi.json lists them"
+    return problem_response(ProblemError(status, detail, headers=headers))

@@ -35,6 +35,15 @@ _REFUSED = {
             "looks_like": {"type": "string"},
             "field": {"type": "string"},
             "problem": {"type": "string"},
+            "more": {
+                "type": "array",
+                "description": "Further problems of the same event",
+                "items": {
+                    "type": "object",
+                    "required": ["problem"],
+                    "properties": {"field": {"type": "string"}, "problem": {"type": "string"}},
+                },
+            },
         },
     },
 }

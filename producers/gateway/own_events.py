@@ -32,15 +32,24 @@ MEDIA_TYPES = ("application/json", *LINES, STRUCTURED, BATCH)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An event that is not accepted: its index in the request, from 0, and what is wrong with which field."""
+    """An event that is not accepted: its index in the request, from 0, and what is wrong with which field.
+
+    ``more``: further problems of the event, each as field and problem.
+    """
 
     index: int
     problem: str
     field: str = ""
+    more: tuple[tuple[str, str], ...] = ()
 
     def shown(self) -> dict[str, Any]:
         """Return it as a JSON object."""
-        return {"index": self.index, **({"field": self.field} if self.field else {}), "problem": self.problem}
+        more = [_shown(*one) for one in self.more]
+        return {"index": self.index, **_shown(self.field, self.problem), **({"more": more} if more else {})}
+
+
+def _shown(field: str, problem: str) -> dict[str, str]:
+    return {"field": field, "problem": problem} if field else {"problem": problem}
 
 
 def given_events(body: bytes, headers: Mapping[str, str]) -> list[Any]:
@@ -74,8 +83,8 @@ def read_events(
         try:
             yield index, _event(value, source, received_at, Location("event", index))
         except RecordError as error:
-            problems = "; ".join(f"{one.field}: {one.problem}" if one.field else one.problem for one in error.more)
-            yield index, Refused(index, error.problem + (f"; {problems}" if problems else ""), error.field or "")
+            more = tuple((one.field or "", one.problem) for one in error.more)
+            yield index, Refused(index, error.problem, error.field or "", more)
         except InvalidEventError as error:
             yield index, Refused(index, error.problem, error.field)
 

@@ -58,7 +58,7 @@ CREATE VIEW finding_events
     event_type LowCardinality(String) COMMENT 'finding.opened, finding.resolved, finding.acknowledged or finding.closed',
     rule LowCardinality(String) COMMENT 'Rule of the finding',
     key String COMMENT 'Object of the finding: a grant, session, source, log …',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; null if there is none',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; the start of the hour or day if it counts what a source did; null if there is neither',
     tenant LowCardinality(String) COMMENT 'Tenant',
     issuer Tuple(system String, instance String) COMMENT 'Source that issued the id in key; empty if key is no id of a grant, request or session',
     severity LowCardinality(String) COMMENT 'info, warning, critical',
@@ -105,7 +105,7 @@ CREATE VIEW computed_findings
 (
     rule String COMMENT 'Rule that opened the finding',
     key String COMMENT 'Object of the finding: a grant, session, source, log …',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; null if there is none',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; the start of the hour or day if it counts what a source did; null if there is neither',
     severity String COMMENT 'info, warning, critical; of the latest opening',
     summary String COMMENT 'The rule in one line',
     open Bool COMMENT 'Opened, and neither resolved nor closed since then',

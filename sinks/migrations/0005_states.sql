@@ -84,7 +84,7 @@ CREATE TABLE stored_findings
     version UInt64 COMMENT 'As in state_refreshes: of the refresh that computed the row',
     rule String COMMENT 'Rule that opened the finding',
     key String COMMENT 'Object of the finding: a grant, session, source, log …',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; null if there is none',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; the start of the hour or day if it counts what a source did; null if there is neither',
     severity String COMMENT 'info, warning, critical; of the latest opening',
     summary String COMMENT 'The rule in one line',
     open Bool COMMENT 'Opened, and neither resolved nor closed since then',
@@ -165,7 +165,7 @@ CREATE VIEW findings
 (
     rule String COMMENT 'Rule that opened the finding',
     key String COMMENT 'Object of the finding: a grant, session, source, log …',
-    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; null if there is none',
+    deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline that the finding is about; the start of the hour or day if it counts what a source did; null if there is neither',
     severity String COMMENT 'info, warning, critical; of the latest opening',
     summary String COMMENT 'The rule in one line',
     open Bool COMMENT 'Opened, and neither resolved nor closed since then',

@@ -61,9 +61,18 @@ def test_what_is_right_in_a_list_is_accepted_and_the_rest_is_named(gateway: Gate
 def test_a_request_without_any_valid_event_is_a_problem_that_names_each(gateway: GatewayInProcess) -> None:
     response = gateway.post("/v1/events", [{"event_type": "finding.opened", "subject": "x"}])
     assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
-    [error] = response.json()["errors"]
-    assert (error["index"], error["field"]) == (0, "event_type")
+    answer = response.json()
+    [error] = answer["errors"]
+    assert (error["index"], error["field"], answer["detail"]) == (0, "event_type", "the record is refused")
     assert gateway.kafka.records == []
+
+
+def test_each_problem_of_an_event_names_its_field(gateway: GatewayInProcess) -> None:
+    answer = gateway.post("/v1/events", [{**GRANT, "colour": "red", "size": 1}] * 2).json()
+    assert answer["detail"] == "all 2 records are refused"
+    for one in answer["errors"]:
+        assert one["field"] and one["problem"] and one["more"], one
+        assert all(";" not in further["problem"] and further["field"] for further in one["more"]), one
 
 
 @pytest.mark.parametrize(
@@ -127,6 +136,8 @@ def test_livez_and_readyz_say_it_in_words(gateway: GatewayInProcess) -> None:
 
 
 def test_an_unknown_route_is_a_problem(gateway: GatewayInProcess) -> None:
-    for response in (gateway.get("/nothing"), gateway.get("/v1/events")):
-        assert response.status_code in (404, 405)
-        assert response.json()["title"]
+    for response, status, detail in (
+        (gateway.get("/nothing"), 404, "there is no such route: /openapi.json lists them"),
+        (gateway.get("/v1/events"), 405, "this route takes POST"),
+    ):
+        assert (response.status_code, response.json()["detail"]) == (status, detail)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,20 @@ def test_import_says_how_many_resources_have_no_environment(tmp_path: Path) -> N
     assert "environment" not in run("import", "teleport", str(path), "--dry-run", "-q").stderr
     report = ImportReport()
     for environment in (None, "prod", None):
-        report.add_resource(session_started(subject="b", resource=Resource("database", "a", environment)))
+        report.add_event(session_started(subject="b", resource=Resource("database", "a", environment)))
     assert list(report.resources.values()) == [True]
+
+
+def test_import_says_that_records_are_old_and_name_no_installation(tmp_path: Path) -> None:
+    old = {"time": "2026-01-02T03:04:05Z", "cluster_name": None}
+    path = write(tmp_path / "t", record(1, **old), record(2, **old))
+    notes = run("import", "teleport", str(path), "--dry-run").stderr
+    assert "2 events name no installation of teleport: --instance names it" in notes
+    assert "The newest event is of 2026-01-02 03:04:05 UTC. Access whose end is long past is history" in notes
+    now = datetime.now(UTC).isoformat()
+    named = write(tmp_path / "named", record(1, time=now))
+    notes = run("import", "teleport", str(named), "--dry-run", "--instance", "eu-1").stderr
+    assert "installation" not in notes and "history" not in notes
 
 
 def test_events_of_our_own_are_recognized() -> None:
