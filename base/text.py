@@ -17,3 +17,10 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return a text of several lines, each printable."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def counted(count: int, things: str) -> str:
+    """Return a count with its noun, which is given in the plural: ``1 entry``, ``1,204 entries``."""
+    if count == 1:
+        things = things.removesuffix("ies") + "y" if things.endswith("ies") else things.removesuffix("s")
+    return f"{count:,} {things}"

@@ -62,6 +62,11 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}: is not UTF-8 at byte {error.start}") from None
 
 
+def _path(keys: Sequence[str | int]) -> str:
+    """Return keys as a text. Items count from 1: ``rule 2.when`` is in the second rule."""
+    return "".join(f" {key + 1}" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
+
+
 class _Source:
     """The text of a valid TOML file with its value and its schema, to find the line of a key and similar keys."""
 
@@ -73,7 +78,7 @@ class _Source:
         keys = self._keys(error["loc"])
         # A key without a line of its own is in an inline table, or missing in a table.
         line = next((self._lines[keys[:end]] for end in range(len(keys), 0, -1) if keys[:end] in self._lines), 1)
-        where = ".".join(map(str, keys))
+        where = _path(keys)
         message = str(error["msg"]).removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             message = "unknown key" + self._suggestion(keys)
@@ -89,7 +94,7 @@ class _Source:
             name = error["ctx"]["discriminator"].strip("'")
             table = _child_at(self._value, keys)
             near = difflib.get_close_matches(name, table, n=1) if isinstance(table, dict) else []
-            where, line = ".".join(map(str, (*keys, *(near or [name])))), self._lines.get((*keys, *near), line)
+            where, line = _path((*keys, *(near or [name]))), self._lines.get((*keys, *near), line)
             message = f"unknown key; did you mean {name}? It is required" if near else "is required"
             tags = [tag for node in self._nodes(keys) for tag in node.get("discriminator", {}).get("mapping", ())]
             message += f": one of {', '.join(tags)}"

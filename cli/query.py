@@ -11,6 +11,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import EXIT_USAGE
 from ..base.text import printable
+from ..console.sql_gate import split_format
 from ..runtime.settings import Settings
 from ..runtime.store_access import Role, clickhouse_message, open_store
 from .errors import exit_code, fail
@@ -28,7 +29,10 @@ def command(
     output_format: FormatOption = Format.table,
     native_format: Annotated[
         str,
-        typer.Option("--format", help="Any of ClickHouse's formats in place of -o: JSONEachRow, TSV, Parquet …"),
+        typer.Option(
+            "--format",
+            help="Any of ClickHouse's formats in place of -o: JSONEachRow, TSV, Parquet …; the same as FORMAT in SQL.",
+        ),
     ] = "",
     auditor: Annotated[
         bool, typer.Option("--auditor", help="Ask as an auditor, who can also read the view query_log.")
@@ -45,6 +49,8 @@ def command(
     text = sys.stdin.read() if sql == "-" else sql
     if not text.strip():
         fail("there is no statement: give one, or - to read it from standard input")
+    text, clause = split_format(text)
+    native_format = native_format or clause or ""
     native = native_format or _FORMATS.get(output_format)
     role: Role = "auditor" if auditor else "analyst"
     with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True, role=role) as client:

@@ -112,6 +112,7 @@ def _run(
     missing = OutsideAnchors(missing=f"the file of anchors {file} does not exist (--anchors)")
     outside = read_outside(file) if file.exists() else missing
     report = _verify(settings, source, key, outside, state, states=states, quiet=quiet)
+    report.own_anchor_file = "" if anchors is not None else str(file)
     if state_file is not None and state is not None:
         if report.sound or report.verdict is Verdict.behind:
             write_state(state_file, state.remember(report.source, report.heads | report.anchor_heads))

@@ -122,9 +122,7 @@ class SqlGate:
             raise QueryRefusedError(
                 ErrorCode.QUERY_IS_TOO_LARGE, f"Query of {size} bytes exceeds the limit of {MAX_QUERY_BYTES} bytes."
             )
-        text, tokens = tokenize(sql)
-        while tokens and tokens[-1].text == ";":
-            text = text[: tokens.pop().start]
+        text, tokens = _statement(sql)
         if not tokens:
             raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, "Empty query.")
         kind = _kind(tokens)
@@ -209,6 +207,23 @@ def _kind(tokens: Sequence[Token]) -> str:
     if first.keyword not in FIRST_WORDS:
         raise not_a_read(first.keyword or first.text[:20])
     return FIRST_WORDS[first.keyword]
+
+
+def split_format(sql: str) -> tuple[str, str | None]:
+    """Return a statement without its FORMAT clause, and the format; None without one, or for a text that is no SQL."""
+    try:
+        text, _tokens, output_format = _take_format(*_statement(sql))
+    except QueryRefusedError:
+        return sql, None
+    return (text.rstrip(), output_format) if output_format else (sql, None)
+
+
+def _statement(sql: str) -> tuple[str, list[Token]]:
+    """Return a text and its tokens without final semicolons."""
+    text, tokens = tokenize(sql)
+    while tokens and tokens[-1].text == ";":
+        text = text[: tokens.pop().start]
+    return text, tokens
 
 
 def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str | None]:

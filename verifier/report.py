@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..base.text import printable
+from ..base.text import counted, printable
 from .steps import STEPS, Problem, VerifyStep
 from .verdict import Verdict
 
@@ -33,6 +33,7 @@ class VerifyReport:
         states: rows of computed states, which are no evidence, that were compared with the entries.
         unchecked_states: why they were not.
         nothing_outside: why anchors from outside could not be compared, or only an old part of them.
+        own_anchor_file: the file of the anchors from outside, if it is the one that this deployment writes.
         unknown_lines: lines of the outside anchor file that are not anchors.
         remembered: heads of earlier verifications that are still contained.
         unanchored: logs with entries that no anchor covers (yet).
@@ -62,6 +63,7 @@ class VerifyReport:
     states_seconds: float = 0.0
     unchecked_states: str = ""
     nothing_outside: str = "no anchors from outside were given (--anchors)"
+    own_anchor_file: str = ""
     unknown_lines: int = 0
     remembered: int = 0
     unanchored: list[str] = field(default_factory=list)
@@ -124,11 +126,14 @@ class VerifyReport:
 
     def not_proved(self) -> list[str]:
         """Return the limits of this verification, as sentences for people."""
-        outside = (
-            "that nothing was removed after the last anchor from outside"
-            if self.outside_anchors
-            else "that no log was cut off at its end: no anchors from outside were compared (--anchors)"
-        )
+        outside = ["that no log was cut off at its end: no anchors from outside were compared (--anchors)"]
+        if self.outside_anchors:
+            outside = ["that nothing was removed after the last anchor from outside"]
+            if self.own_anchor_file:
+                outside.append(
+                    f"that nobody changed {self.own_anchor_file} together with the logs: this deployment writes it. "
+                    "Bring a copy from a place where its operators cannot write (--anchors)"
+                )
         other = (
             "that ClickHouse stores the same: run `grantledger verify` without --from"
             if self.source == "kafka"
@@ -137,7 +142,7 @@ class VerifyReport:
         return [
             f"that the public key and the name {self.deployment} are the right ones: compare both with a copy that you "
             "did not get from this ledger",
-            outside,
+            *outside,
             other,
             "that the events are true and complete: the ledger contains the events that were sent",
             "that the clocks were right: times are signed, but no outside party confirmed them",
@@ -172,7 +177,7 @@ class VerifyReport:
         states = f"; the states in {self.states_seconds:.1f} s" if self.states else ""
         yield f"Verified {self.deployment} from {self.source} in {self.seconds:.1f} s{rate}{states}"
         for step in STEPS:
-            count = f"{self._count(step):,} {step.unit.replace('_', ' ')}"
+            count = counted(self._count(step), step.unit.replace("_", " "))
             yield f"  {step.number:>2} {step.name:<16} {self.result_of(step):<12} {count}"
         for origin, (size, root) in sorted(self.heads.items()):
             yield f"  {origin}  {size:,} entries  root {root[:16]}…"

@@ -87,7 +87,7 @@ def test_every_column_of_every_view_is_explained(pipeline: Pipeline) -> None:
 
 
 def test_query_answers_in_any_format_and_rejects_other_statements(pipeline: Pipeline) -> None:
-    answer = pipeline.run("query", "SELECT subject_id FROM active_grants", "--format", "CSVWithNames")
+    answer = pipeline.run("query", "SELECT subject_id FROM active_grants FORMAT CSVWithNames;")
     assert list(csv.reader(io.StringIO(answer.stdout))) == [["subject_id"], ["alice"]]
     for sql in ("INSERT INTO entries SELECT * FROM entries", "SELECT * FROM file('/etc/passwd')", "SELEKT 1"):
         refused = pipeline.run("query", sql)

@@ -32,7 +32,7 @@ def policy(folder: Path, text: str) -> EnforcementPolicy:
     [
         ("", "targets"),
         ("[", "enforce.toml:1:"),
-        (SMALL + 'color = "red"\n', ":6: routes.0.color: unknown key"),
+        (SMALL + 'color = "red"\n', ":6: routes 1.color: unknown key"),
         (SMALL.replace("exec", "carrier-pigeon"), "targets.here"),
         (SMALL.replace('target = "here"', 'target = "there"'), "there"),
         ("max_age_seconds = 0\n" + SMALL, "max_age_seconds"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from grantledger.console.errors import EngineError, ErrorCode, QueryRefusedError
 from grantledger.console.lexer import tokenize
-from grantledger.console.sql_gate import SqlGate
+from grantledger.console.sql_gate import SqlGate, split_format
 from grantledger.console.sql_policy import SqlPolicy
 from grantledger.console.syntax_tree import read_tree
 from grantledger.console.tree_gate import TreeGate
@@ -345,3 +345,18 @@ def test_engine_errors_keep_code_and_name() -> None:
         400,
     )
     assert error.text("26.9") == "Code: 73. DB::Exception: Unknown format X. (UNKNOWN_FORMAT) (version 26.9)\n"
+
+
+@pytest.mark.parametrize(
+    ("sql", "split"),
+    [
+        ("SELECT 1 FORMAT CSV; ", ("SELECT 1", "CSV")),
+        ("select 1 -- one\nformat JSONEachRow", ("select 1", "JSONEachRow")),
+        ("SELECT 1 AS format", ("SELECT 1 AS format", None)),
+        ("SELECT 'FORMAT CSV'", ("SELECT 'FORMAT CSV'", None)),
+        ("SELECT 'open FORMAT CSV", ("SELECT 'open FORMAT CSV", None)),
+        ("", ("", None)),
+    ],
+)
+def test_the_format_clause_is_split_off(sql: str, split: tuple[str, str | None]) -> None:
+    assert split_format(sql) == split

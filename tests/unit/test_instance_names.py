@@ -55,7 +55,7 @@ def test_a_wrong_policy_names_every_problem_at_once(tmp_path: Path) -> None:
         load_policy(file)
     lines = str(caught.value).splitlines()
     assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
-        "installation.0.system", "installation.0.other_names", "installation.1.instance", "installation.1.instances",
+        "installation 1.system", "installation 1.other_names", "installation 2.instance", "installation 2.instances",
     ]  # fmt: skip
     file.write_text(
         '[[installation]]\nsystem = "vault"\ninstance = "prod"\nother_names = ["root", "prod", "dr"]\n'

@@ -120,20 +120,20 @@ class TestMistakes:
         said = result.stderr.replace(f"{path}:", "")
         for line in (
             "8: fields.subject.id: is not JMESPath at character 5",
-            "11: rule.0.when: !a.b means (!a).b in JMESPath: write !(a.b)",
-            "14: rule.1.when: JMESPath has no function foo()",
-            "16: rule.2: skip: there is no skip_reason.tset; did you mean test?",
-            "22: rule.3.fields.grnt_id: unknown key; did you mean grant_id?",
-            "23: rule.3.fields.starts_at.format.0: is not one of rfc3339, unix",
-            "23: rule.3.fields.starts_at.zone: is not the name of a time zone",
+            "11: rule 1.when: !a.b means (!a).b in JMESPath: write !(a.b)",
+            "14: rule 2.when: JMESPath has no function foo()",
+            "16: rule 3: skip: there is no skip_reason.tset; did you mean test?",
+            "22: rule 4.fields.grnt_id: unknown key; did you mean grant_id?",
+            "23: rule 4.fields.starts_at.format 1: is not one of rfc3339, unix",
+            "23: rule 4.fields.starts_at.zone: is not the name of a time zone",
         ):
             assert line in said
 
     @pytest.mark.parametrize(
         ("more", "problem"),
         [
-            ('[[rule]]\nevent = "grant.activated"', "9: rule.0: grant.activated needs grant_id, resource.kind"),
-            ('[[rule]]\nevent = "session.command"', "rule.0: session.command needs action"),
+            ('[[rule]]\nevent = "grant.activated"', "9: rule 1: grant.activated needs grant_id, resource.kind"),
+            ('[[rule]]\nevent = "session.command"', "rule 1: session.command needs action"),
             ('[[rule]]\nevent = "grant.activatd"', "is not a type of event; did you mean grant.activated?"),
             ('[[rule]]\nevent = "finding.opened"', "'finding.opened' is not a type of event"),
             ('[[rule]]\nname = "x"', "give either event, a type, or skip, a reason"),

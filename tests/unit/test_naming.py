@@ -96,9 +96,9 @@ def test_problems_are_named(tmp_path: Path) -> None:
             '[[person]]\nname = "a"\nidentities = ["x"]\n[[person]]\nname = "b"\nidentities = [" X"]\n',
             "person:  X is an identity of a and of b",
         ),
-        ('[[person]]\nname = "a"\nidentities = []\n', "person.0.identities"),
+        ('[[person]]\nname = "a"\nidentities = []\n', "person 1.identities"),
         ('ticket_pattern = "(?<=x)y"\n', "ticket_pattern: is not a regular expression of RE2"),
-        ('[[environment]]\nresource = "x"\n', "environment.0.environment"),
+        ('[[environment]]\nresource = "x"\n', "environment 1.environment"),
         (f'[[person]]\nname = "a"\nidentities = ["{"x" * (1 << 20)}"]\n', "at most 1048576 go on record"),
     ):
         file.write_text(text)

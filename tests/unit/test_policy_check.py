@@ -37,7 +37,7 @@ def test_every_error_is_named_with_its_line(tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     lines = result.stderr.removeprefix("grantledger: ").splitlines()
     assert [line.split(": ")[:2] for line in lines] == [
-        [f"{path}:2", "default.grace_second"], [f"{path}:4", "rule.0.removal"], [f"{path}:5", "rule.0.revoke"],
+        [f"{path}:2", "default.grace_second"], [f"{path}:4", "rule 1.removal"], [f"{path}:5", "rule 1.revoke"],
     ]  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def test_an_enforcement_policy_is_checked_too(tmp_path: Path) -> None:
     result = invoke("policy", "check", "--enforcement", written(tmp_path, good))
     assert result.exit_code == 0 and "target db, resource_kind database" in result.stdout, result.stderr
     result = invoke("policy", "check", "--enforcement", written(tmp_path, good + "resorce_id = 1\n"))
-    assert result.exit_code == 2 and ":7: routes.0.resorce_id: unknown key" in result.stderr
+    assert result.exit_code == 2 and ":7: routes 1.resorce_id: unknown key" in result.stderr
 
 
 def test_a_file_with_alert_channels_is_checked_without_its_secrets(tmp_path: Path) -> None:

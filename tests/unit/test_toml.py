@@ -88,14 +88,14 @@ limits = {
         "7: channels.a.timeout_seconds: Input should be a valid number, unable to parse string as a number",
         "9: channels.b.number: is required",
         "12: channels.c: number must not be 0",
-        "19: rules.1.sorce: unknown key; did you mean source?",
-        "22: rules.1.limits.slow: Input should be a valid number, unable to parse string as a number",
+        "19: rules 2.sorce: unknown key; did you mean source?",
+        "22: rules 2.limits.slow: Input should be a valid number, unable to parse string as a number",
     ]
 
 
 def test_a_statement_of_several_lines_is_found_at_its_first(tmp_path: Path) -> None:
     text = '[channels.a]\nkind = "pager"\nnumber = 1\n\n[[rules]]\nsource = [\n  "a",\n  "b",\n]\n'
-    assert errors(tmp_path, text) == ["6: rules.0.source: Input should be a valid string"]
+    assert errors(tmp_path, text) == ["6: rules 1.source: Input should be a valid string"]
 
 
 def test_a_suggestion_comes_from_the_right_variant(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_value_of_the_wrong_type_is_described_in_terms_of_the_file(tmp_path: P
         "2: groups: must be a list of texts",
         "4: people.ann: must be a list of texts",
         "5: people.bob: must not be empty",
-        "6: people.cid.0: Input should be a valid string",
+        "6: people.cid 1: Input should be a valid string",
         "8: channels.a: must be a table",
     ]
 
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_a_long_file_is_searched_quickly(tmp_path: Path) -> None:
     text = "".join(f'[[rules]]\nsource = "s{number}"\n' for number in range(1000))
     found = errors(tmp_path, f'{text}colour = 1\n[channels.a]\nkind = "pager"\nnumber = 1\n')
-    assert found == ["2001: rules.999.colour: unknown key"]
+    assert found == ["2001: rules 1000.colour: unknown key"]
 
 
 def test_a_secret_file_is_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

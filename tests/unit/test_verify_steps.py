@@ -71,6 +71,9 @@ def test_the_report_states_what_it_does_not_prove() -> None:
     report.outside_anchors, report.nothing_outside = 3, ""
     assert not any("no anchors from outside" in line for line in report.as_text())
     assert report.not_proved() == report.as_json()["not_proved"]
+    assert not any("anchors.jsonl" in line for line in report.as_text())
+    report.own_anchor_file = "data/anchors.jsonl"
+    assert any("nobody changed data/anchors.jsonl together with the logs" in line for line in report.as_text())
     assert any("ClickHouse stores the same" in line for line in report.as_text())
     stored = VerifyReport("clickhouse", "test.example", entries=1)
     assert any("origins, anchors, the states, and" in line for line in stored.as_text())

@@ -738,7 +738,7 @@ def test_a_policy_from_a_file(tmp_path: Path) -> None:
     [
         ("[default]\ngrace = 5\n", ":2: default.grace: unknown key"),
         ("[default]\ngrace_seconds = -5\n", ":2: default.grace_seconds: Input should be greater than or equal to 0"),
-        ('[[rule]]\nremoval = ["sure"]\n', ":2: rule.0.removal"),
+        ('[[rule]]\nremoval = ["sure"]\n', ":2: rule 1.removal"),
         ('[severity]\noverdu = "info"\n', ":2: severity.overdu"),
         ("grace", ":1"),
     ],

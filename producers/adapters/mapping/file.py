@@ -255,6 +255,12 @@ def _wrong_values(values: Mapping[str, Any], lookups: Mapping[str, Mapping[str, 
             yield f"{name}: {one!r} is not one of {', '.join(sorted(allowed))}"
 
 
+def _is_event_type(name: str) -> str:
+    if name not in ACCESS_TYPES:
+        raise ValueError(f"{name!r} is not a type of event{_similar(name, ACCESS_TYPES)}")
+    return name
+
+
 class Rule(BaseModel):
     """What becomes of the records for which ``when`` is true: an event, or a reason to skip them."""
 
@@ -263,7 +269,7 @@ class Rule(BaseModel):
     name: str = ""
     when: Expression | None = None
     skip: str | None = None
-    event: str | None = None
+    event: Annotated[str, AfterValidator(_is_event_type)] | None = None
     also: bool = False
     each: Expression | None = None
     fields: EventFields = EventFields()
@@ -272,8 +278,6 @@ class Rule(BaseModel):
     def _is_one(self) -> Self:
         if (self.skip is None) == (self.event is None):
             raise ValueError("give either event, a type, or skip, a reason")
-        if self.event is not None and self.event not in ACCESS_TYPES:
-            raise ValueError(f"event: {self.event!r} is not a type of event{_similar(self.event, ACCESS_TYPES)}")
         if self.skip is not None and (self.also or self.each or any(True for _ in self.fields.flat())):
             raise ValueError("a rule that skips has no also, each or fields")
         return self
