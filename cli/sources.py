@@ -1,4 +1,4 @@
-"""``grantledger sources``: the registered sources and their keys."""
+"""``grantledger sources``: registers sources, and lists their keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PublicOption = Annotated[
 ]
 
 
-def list_command(settings: Settings, output: Output) -> None:
+def keys(settings: Settings, output: Output) -> None:
     """List the registered sources and their keys.
 
     Exit codes: 0 listed; 1 Kafka does not answer; 2 a setting is wrong; 3 the sealed log of findings is discontinuous.
@@ -158,7 +158,9 @@ def _stated(settings: Settings, system: str, instance: str) -> Registration | No
 def _required(settings: Settings, system: str, instance: str) -> Registration:
     stated = _stated(settings, system, instance)
     if stated is None or stated.removed:
-        fail(f"{printable(system)}/{printable(instance)} is not registered; `grantledger sources` lists the sources")
+        fail(
+            f"{printable(system)}/{printable(instance)} is not registered; `grantledger sources keys` lists the sources"
+        )
     return stated
 
 

@@ -115,9 +115,12 @@ COMMANDS: Mapping[str, Command | Group] = {
     ),
     "keys": Command("Print the verifier keys of the logs.", "keys:command"),
     "sources": Group(
-        "Register sources, so that only their signed events count as theirs.",
+        "Show how the sources are doing, or register them, so that only their signed events count as theirs.",
         {
-            "list": Command("List the registered sources and their keys.", "sources:list_command"),
+            "list": Command(
+                "List the sources: last event, rate, delay, unread records, gaps, silence.", "source_health:command"
+            ),
+            "keys": Command("List the registered sources and their keys.", "sources:keys"),
             "add": Command("Register a source and make its key.", "sources:add"),
             "rotate": Command("Give a source a new key.", "sources:rotate"),
             "remove": Command("Remove a source.", "sources:remove"),

@@ -33,7 +33,7 @@ MOST_BYTES = 1 << 20
 MOST_REMEMBERED = 10_000
 """Sources, and pairs of them, that are remembered: anyone can send events in the name of new sources."""
 WATCH_RULES = frozenset(rule.name for rule in FINDING_RULES.values() if rule.process == "watch")
-POLICY_RULES = WATCH_RULES | {"sequence_gap"}
+POLICY_RULES = WATCH_RULES | {"sequence_gap", "source_never_heard"}
 """The rules whose severity the policy may set."""
 
 
@@ -135,6 +135,8 @@ class SourceLimits(PolicyEntry):
     instance: str = "*"
     silent_after_seconds: float | None = Field(default=None, gt=0)
     """Longest normal silence; without it, none is too long."""
+    heard_within_seconds: float = Field(default=86_400, ge=0)
+    """How long after it was added its first event may arrive; 0: whenever it comes."""
     clock_skew_seconds: float = Field(default=300, ge=0)
     gap_wait_seconds: float = Field(default=60, ge=0)
     """How long a missing number of the sequence may be late."""

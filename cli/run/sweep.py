@@ -17,7 +17,8 @@ def command(settings: Settings) -> None:
     """Query the store for overdue access every minute, and compare the result with the findings of the watch.
 
     If they differ in two sweeps in a row, that is a finding: sweep_difference. Access that several grants share is left
-    to the watch. Numbers of senders that are missing are a finding as well: sequence_gap.
+    to the watch. Numbers of senders that are missing are a finding as well (sequence_gap), and sources that were added
+    and never heard (source_never_heard).
 
     Exit codes: 0 stopped on request; 1 lost Kafka: restart it; 2 a setting or the policy is wrong.
     """

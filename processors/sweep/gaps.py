@@ -13,18 +13,24 @@ from ...schemas.finding_rules import Severity
 from ..access import HOUR, OTHER_SOURCES, Source, to_datetime
 from .compare import SYSTEM
 from .counters import MissingNumbers
+from .numbered_events import Ask
 
 RULE = "sequence_gap"
 MOST_SOURCES = 100
 """Unsigned sources with a finding of their own in one hour. All further sources share one finding."""
 Identity = tuple[str, int]
-"""The source, and the hour in which the gaps opened, in microseconds since 1970."""
+"""The source, and the deadline of the finding in microseconds since 1970: of gaps, the hour in which they opened."""
 
 KNOWN = """
-SELECT key, toUnixTimestamp64Micro(assumeNotNull(deadline)) AS hour, open
+SELECT key, toUnixTimestamp64Micro(assumeNotNull(deadline)) AS since, open
 FROM findings
-WHERE rule = 'sequence_gap' AND deadline IS NOT NULL
+WHERE rule = {rule:String} AND deadline IS NOT NULL
 """
+
+
+def known_findings(ask: Ask, rule: str) -> dict[Identity, bool]:
+    """Return the findings about sources on record, each open or not."""
+    return {(row["key"], row["since"]): bool(row["open"]) for row in ask(KNOWN, rule=rule)}
 
 
 class SourceChange(NamedTuple):

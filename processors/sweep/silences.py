@@ -13,18 +13,13 @@ from typing import Any
 from ...schemas.event import LIFECYCLE_TOPIC
 from ..access import Source, in_micros, shorten_source
 from ..watch_policy import EffectivePolicy
-from .gaps import Identity, SourceChange
+from .gaps import Identity, SourceChange, known_findings
 from .numbered_events import ORIGINS, Ask
 
 RULE = "source_silent"
 MOST_SOURCES = 10_000
 """Sources that are followed, besides those that sign: anyone can invent some."""
 
-KNOWN = """
-SELECT key, toUnixTimestamp64Micro(assumeNotNull(deadline)) AS since, open
-FROM findings
-WHERE rule = 'source_silent' AND deadline IS NOT NULL
-"""
 ACTIVITY = """
 SELECT
     system, instance, max(signs) AS signs, max(latest) AS latest,
@@ -108,7 +103,7 @@ class Silences:
         for row in ask(ORIGINS, topics=[LIFECYCLE_TOPIC]):
             self._read(ask, row["origin"])
         if self._known is None:
-            self._known = {(row["key"], row["since"]): bool(row["open"]) for row in ask(KNOWN)}
+            self._known = known_findings(ask, RULE)
         begin = max(erased_until, self._policy_since(ask, now))
         lasting, over = self._silent(now, begin)
         opened = {one: last for one, last in {**over, **lasting}.items() if one not in self._known}

@@ -22,7 +22,7 @@ from ...ledger.batch import Head
 from ...schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC, Event
 from ..access import in_micros
 from ..watch_policy import EffectivePolicy, WatchPolicy
-from . import compare, gaps, silences
+from . import compare, gaps, never_heard, silences
 from .counters import Counters
 from .numbered_events import TOPICS, Ask, NumberedEvents, erased_until
 
@@ -70,6 +70,7 @@ class Sweeper:
         self._numbered = NumberedEvents(self._counters, policy.names)
         self._gaps: gaps.GapFindings | None = None
         self._silences = silences.Silences(self._policy)
+        self._never_heard = never_heard.NeverHeard(self._policy)
         self._heads: dict[Partition, Head] = {}
         """The heads of the sealed logs that have numbers, as last read."""
         self._expiring = compare.systems_that_expire(policy)
@@ -94,6 +95,7 @@ class Sweeper:
                 result = "the store does not answer"
                 self._differences = self._gaps = None  # the next sweep finds unpublished changes again
                 self._silences.forget()
+                self._never_heard.forget()
             SWEEPS.labels(result).inc()
             if result == "done":
                 LAST_SWEEP.set_to_current_time()
@@ -156,11 +158,13 @@ class Sweeper:
             return {}
         self._numbered.read(ask)
         if self._gaps is None:
-            known = {(row["key"], row["hour"]): bool(row["open"]) for row in ask(gaps.KNOWN)}
-            self._gaps = gaps.GapFindings(known)
+            self._gaps = gaps.GapFindings(gaps.known_findings(ask, gaps.RULE))
         LAST_COUNT.set_to_current_time()
         erased = erased_until(ask)
-        found = {gaps.RULE: self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased)}
+        found = {
+            gaps.RULE: self._gaps.judge(self._counters.missing(), self._counters.forgotten, now, erased),
+            never_heard.RULE: self._never_heard.judge(ask, now, erased),
+        }
         if sum(topic == LIFECYCLE_TOPIC for topic, _ in inputs) > 1:
             found[silences.RULE] = self._silences.judge(ask, now, erased)
         return found

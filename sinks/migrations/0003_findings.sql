@@ -24,6 +24,7 @@ FROM
         ('late_records', 'warning', '', false, 'Records of access arrived long after the access had to end, and some of it has no removal on record', 'docs/runbooks/late_records.md'),
         ('clock_skew', 'warning', '', false, 'A clock is ahead by more than the policy allows', 'docs/runbooks/clock_skew.md'),
         ('source_silent', 'warning', '', false, 'A source that used to report is silent', 'docs/runbooks/source_silent.md'),
+        ('source_never_heard', 'warning', '', false, 'A source that was added has never reported', 'docs/runbooks/source_never_heard.md'),
         ('sequence_gap', 'critical', '', false, 'Events of a source are missing', 'docs/runbooks/sequence_gap.md'),
         ('event_conflict', 'critical', '', true, 'A source sent two different events with one id', 'docs/runbooks/event_conflict.md'),
         ('foreign_claim', 'warning', '', false, 'A source reported about access that another source issued', 'docs/runbooks/foreign_claim.md'),

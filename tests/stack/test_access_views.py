@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from grantledger.cli.grant_history import read_history
-from grantledger.schemas.event import ACTIVITY_TOPIC, Actor, Approval, Finding, IssuingSource, Resource
+from grantledger.schemas.event import ACTIVITY_TOPIC, Actor, Approval, Finding, IssuingSource, Report, Resource
 from grantledger.schemas.finding_rules import FINDING_RULES
 from grantledger.sinks.migrate import available
 from support.access_store import DEPLOYMENT, Story, fill, opened_elsewhere, stored
@@ -87,6 +87,8 @@ def planted() -> Story:
     remove("never-given", -70)
     give("without-end-gone", -120, None)
     remove("without-end-gone", -20)
+    unread = story.event("source.report", -5, "unread", report=Report("failed", 1, "time: missing"), raw=b'{"new": 1}')
+    story.add(unread, -5)
     reviewed(story)
     found(story)
     for second in range(1, 101):
@@ -560,6 +562,7 @@ def test_every_column_of_the_new_views_is_explained() -> None:
     others = {
         "active_grants", "grant_sessions", "grant_timeline", "finding_rules", "finding_events", "reporters", "people",
         "requests", "environments", "removal_rules", "query_log", "computed_requests", "computed_grants",
+        "added_sources", "never_heard_sources", "source_health", "unmapped_records",
         "computed_findings",
     }  # fmt: skip
     assert {view for view, _ in made} == {*VIEWS, *others}
@@ -577,7 +580,10 @@ def blocks() -> Iterator[str]:
 def test_every_query_of_the_page_returns_rows(data_dir: Path) -> None:
     """Each runs as a user runs it: through the SQL gate of ``grantledger query``."""
     found = list(blocks())
-    for view in (*VIEWS, "active_grants", "grant_sessions", "grant_timeline", "finding_rules"):
+    of_the_page = (
+        "active_grants", "grant_sessions", "grant_timeline", "finding_rules", "source_health", "unmapped_records",
+    )  # fmt: skip
+    for view in (*VIEWS, *of_the_page):
         assert any(re.search(rf"\b(?:FROM|JOIN) {view}\b", sql) for sql in found), f"the page has no query of {view}"
     with opened_elsewhere(data_dir):
         for sql in found:

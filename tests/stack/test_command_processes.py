@@ -70,7 +70,7 @@ class Ledger:
     def source(self, key: str = "") -> tuple[str, ...]:
         """Name a source, and a new file for its key; it is registered except for the first key."""
         if key != "first.pem":
-            wait_for(lambda: "vault-1" in self.pipeline.run("sources", "list").stdout, "the registration is sealed")
+            wait_for(lambda: "vault-1" in self.pipeline.run("sources", "keys").stdout, "the registration is sealed")
         return "vault", "--instance", "vault-1", *(("--key", str(self.pipeline.data_dir / key)) if key else ())
 
     @cached_property
@@ -132,7 +132,8 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "channels enable": (fixed("pager"), "pager was not disabled"),
     "breaker show": (fixed(), "all are closed"),
     "breaker close": (fixed("--reason", "none"), "no such breaker is open"),
-    "sources list": (fixed(), "grantledger-store"),
+    "sources list": (fixed(), "source"),
+    "sources keys": (fixed(), "grantledger-store"),
     "sources add": (lambda ledger: (*ledger.source("first.pem"), "--reason", "new"), "registered vault/vault-1"),
     "sources rotate": (lambda ledger: (*ledger.source("next.pem"), "--reason", "yearly"), "of vault/vault-1 is valid"),
     "sources remove": (lambda ledger: (*ledger.source(), "--reason", "gone"), "removed vault/vault-1"),

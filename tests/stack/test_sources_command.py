@@ -50,7 +50,7 @@ def sources(pipeline: Pipeline, *arguments: str, **environment: str) -> subproce
 
 
 def listed(pipeline: Pipeline, system: str) -> list[dict[str, object]]:
-    answer = sources(pipeline, "list", "-o", "json")
+    answer = sources(pipeline, "keys", "-o", "json")
     assert answer.returncode == 0, answer.stderr
     return [row for row in json.loads(answer.stdout) if row["system"] == system]
 
@@ -77,7 +77,7 @@ def test_a_source_is_added_rotated_and_removed(pipeline: Pipeline, tmp_path: Pat
     old, new = sorted(wait_listed(pipeline, "vault", 2), key=lambda row: str(row["valid_from"]))
     assert (old["key_id"], new["valid_until"]) == (row["key_id"], None) and old["valid_until"] is not None
     assert {old["tenant"], new["tenant"]} == {"acme"}
-    table = sources(pipeline, "list").stdout
+    table = sources(pipeline, "keys").stdout
     assert "valid until" in table and "no end" in table and str(old["valid_until"])[:10] in table
 
     assert sources(pipeline, "remove", *named).returncode == 0
@@ -101,7 +101,7 @@ def test_errors_make_no_key(pipeline: Pipeline, tmp_path: Path, arguments: tuple
 
 
 def test_own_sources_are_registered_once_and_not_removed(pipeline: Pipeline) -> None:
-    rows = [row for row in json.loads(sources(pipeline, "list", "-o", "json").stdout) if row["system"] in OWN_SOURCES]
+    rows = [row for row in json.loads(sources(pipeline, "keys", "-o", "json").stdout) if row["system"] in OWN_SOURCES]
     assert sorted(str(row["system"]) for row in rows) == sorted(OWN_SOURCES)
     folder = pipeline.settings().source_key_path
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -287,7 +287,10 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
     broker: RunningBroker, make_pipeline: Callable[..., Pipeline], tmp_path: Path
 ) -> None:
     policy = tmp_path / "policy.toml"
-    policy.write_text('[default]\ngrace_seconds = 1\n[[source]]\nsystem = "counting"\ngap_wait_seconds = 1\n')
+    policy.write_text(
+        '[default]\ngrace_seconds = 1\n[[source]]\nsystem = "counting"\ngap_wait_seconds = 1\n'
+        '[[source]]\nsystem = "expected"\nheard_within_seconds = 1\n'
+    )
     settings = {"GRANTLEDGER_WATCH_POLICY": str(policy), "GRANTLEDGER_SWEEP_INTERVAL_SECONDS": "3"}
     pipeline = make_pipeline(broker.bootstrap_servers, settings)
     pipeline.start("seal", "store")
@@ -334,4 +337,19 @@ def test_the_sweep_reports_a_watch_that_does_not_run(
     wait_for(lambda: stored("sweep_difference", "finding.resolved"), "the watch has reported it, and they agree")
     wait_for(lambda: shows(False), "the view has the resolution")
     assert pipeline.metric("sweep", "grantledger_watch_sweep_differences") == 0
+    # The watch has put the policy on record: now that source is added.
+    wait_for(lambda: stored("source_never_heard", "finding.opened"), "the sweep reports a source that was never heard")
+    listed = pipeline.run("sources", "list", "-o", "json", "--source", "expected")
+    [row] = json.loads(listed.stdout)
+    assert (row["name"], row["state"], row["events"]) == ("expected/*", "never heard", 0)
+    with pipeline.client(system="expected", instance="eu-1") as client:
+        client.send(
+            replace(
+                story.event("session.command", 0, "s-1", session_id="s-1", action=events.Action(command="ls")),
+                source=events.EventSource("", "", "s-1", "record"),
+            )
+        )
+    wait_for(lambda: stored("source_never_heard", "finding.resolved"), "its first event resolves that")
+    [row] = json.loads(pipeline.run("sources", "list", "-o", "json", "--source", "expected").stdout)
+    assert (row["name"], row["state"], row["expected"], row["events"]) == ("expected/eu-1", "heard", True, 1)
     assert "Traceback" not in pipeline.log("sweep")

@@ -82,7 +82,7 @@ def test_gaps_of_numbers(tmp_path: Path, monkeypatch: Any) -> None:
         numbered.read(ask)
         assert [counter.size for counter in counters] == sizes, "nothing is read twice"
         assert erased_until(ask) == 0
-        assert ask(gaps.KNOWN) == []
+        assert gaps.known_findings(ask, gaps.RULE) == {}
 
 
 def test_30_a_counter_over_both_topics_is_no_gap(cases: Cases, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * Sends one event to grantledger's topics.
  *
  * Copy schemas/released/event.4.avsc as event.avsc beside this file. The environment: KAFKA (brokers), TOPIC_PREFIX, and
- * for a registered source DEPLOYMENT, SOURCE_KEY (its private key, a PEM file) and SOURCE_KEY_ID (`grantledger sources`).
+ * for a registered source DEPLOYMENT, SOURCE_KEY (its private key as PEM) and SOURCE_KEY_ID (`grantledger sources keys`).
  */
 public class Send {
     static final String TOPIC = "access.lifecycle";

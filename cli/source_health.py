@@ -1,0 +1,90 @@
+"""``grantledger sources list``: the sources at a glance."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+from ..runtime.settings import Settings
+from .grants import OF_SOURCE, SourceOption, TenantOption
+from .lag_note import asking_states
+from .output import Column, Output, Row, span, text_column
+
+FIELDS = (
+    "name", "tenant", "source_system", "source_instance", "state", "registered", "expected", "signed", "added_at",
+    "first_event_at", "last_event_at", "first_recorded_at", "last_recorded_at", "silent_since", "events",
+    "events_per_hour", "delay_p50_seconds", "delay_p99_seconds", "mapped", "skipped", "failed", "skipped_by_reason",
+    "rejected", "unsigned", "open_gaps",
+)  # fmt: skip
+_LIST = f"""
+SELECT concat(source_system, '/', source_instance) AS name, *
+FROM source_health
+WHERE {OF_SOURCE}
+ORDER BY indexOf(['never heard', 'silent', 'heard'], state), name, tenant
+"""  # noqa: S608 - our own text
+_STYLES = {"never heard": "yellow", "silent": "yellow"}
+
+
+def command(settings: Settings, output: Output, tenant: TenantOption = "", source: SourceOption = "") -> None:
+    """List the sources of events, one row per tenant, those first that were added and never heard, or are silent.
+
+    Rate and delay are those of the last 24 hours: the delay is from the time of an event to its append time. Records
+    are counted by import, follow and the gateway. docs/sources.md explains every column.
+
+    Exit codes: 0 listed, even if there are none; 2 the store cannot be read.
+    """
+    with asking_states(settings, output) as ask:
+        rows = ask(_LIST, tenant=tenant, source=source)
+    columns = [
+        text_column("source", "name"),
+        text_column("tenant", "tenant"),
+        Column("state", partial(_state, datetime.now(UTC)), lambda row: _STYLES.get(row["state"], ""), whole=True),
+        Column("signed", _signed),
+        Column(f"last event ({output.zone_name})", lambda row: output.moment(row["last_event_at"]), whole=True),
+        Column("per hour", lambda row: _rate(row["events_per_hour"]), right=True),
+        Column("delay (p99)", _delays, right=True, whole=True),
+        Column("mapped", lambda row: _count(row["mapped"]), right=True),
+        Column("skipped", _skipped),
+        Column("failed", lambda row: _count(row["failed"]), right=True),
+        Column("rejected", lambda row: _count(row["rejected"]), right=True),
+        Column("gaps", lambda row: _count(row["open_gaps"]), right=True),
+    ]
+    output.rows(rows, identity="name", fields=FIELDS, show=columns, empty="No source has sent an event.")
+
+
+def _state(now: datetime, row: Row) -> str:
+    since: datetime | None = row["silent_since"]
+    return f"{row['state']} for {span((now - since).total_seconds())}" if since is not None else str(row["state"])
+
+
+def _signed(row: Row) -> str:
+    """Return whether the events are signed. Without a registration nobody checks that."""
+    if row["unsigned"]:
+        return f"{row['unsigned']:,} are not"
+    if not row["registered"]:
+        return "not checked" if row["events"] else ""
+    return "yes" if row["signed"] else "registered"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+def _rate(per_hour: float) -> str:
+    return f"{per_hour:,.0f}" if per_hour >= 10 else f"{per_hour:.2g}"
+
+
+def _delays(row: Row) -> str:
+    if row["delay_p50_seconds"] is None:
+        return ""
+    return f"{_delay(row['delay_p50_seconds'])} ({_delay(row['delay_p99_seconds'])})"
+
+
+def _delay(seconds: float) -> str:
+    """Return a delay; it is negative if the clock of the source is ahead."""
+    return f"{seconds:.1f} s" if seconds < 10 else span(seconds)
+
+
+def _skipped(row: Row) -> str:
+    reasons = sorted(row["skipped_by_reason"].items(), key=lambda one: -one[1])
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons)
