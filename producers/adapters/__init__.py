@@ -1,4 +1,4 @@
-"""The adapters: each maps the audit records of one tool to events. ``docs/adapters.md`` documents every mapping.
+"""The adapters: each maps the audit records of one tool to events. ``docs/sources/`` documents every mapping.
 
 To add a tool, follow "Write an adapter" in ``docs/adapters.md``: it has a complete example and lists every other file
 to change.
@@ -21,6 +21,7 @@ from .contract import Adapter, Mapped, Skipped
 from .hoop.adapter import HoopAdapter
 from .kubernetes.adapter import KubernetesAdapter
 from .mapping.adapter import SHIPPED, load_mapping
+from .mcp.adapter import McpAdapter
 from .postgresql.adapter import PostgresqlAdapter
 from .teleport.adapter import TeleportAdapter
 from .vault.adapter import VaultAdapter
@@ -29,6 +30,7 @@ _ALL: tuple[type[Adapter], ...] = (
     CloudTrailAdapter,
     HoopAdapter,
     KubernetesAdapter,
+    McpAdapter,
     PostgresqlAdapter,
     TeleportAdapter,
     VaultAdapter,

@@ -64,7 +64,9 @@ class TestAgents:
         events, skipped = played(cases, "teleport", "08")
         assert types(events) == ["session.started", "session.command", "session.ended", "session.command"]
         assert not skipped and events[0].actor.kind == "agent" and events[0].actor.on_behalf_of == "alice@example.com"
-        assert events[1].action and events[1].action.args[0] == "delete_file"
+        assert events[1].action and (events[1].action.command, events[1].action.args) == (
+            "delete_file", ("path=/etc/x",),
+        )  # fmt: skip
 
     def test_the_parameters_of_a_tool_call_are_its_arguments(self) -> None:
         message = {"method": "resources/read", "params": {"uri": "file:///etc/shadow", "limit": 3, "tags": [1]}}
@@ -83,6 +85,19 @@ class TestAgents:
             ("file:///etc/shadow", "limit=3", "tags=[1]"),
         )
         assert [event.outcome for event in events[::3]] == ["denied", "failure"]
+
+    def test_an_agent_that_said_its_name_acts_for_the_user(self) -> None:
+        begin = {"method": "initialize", "params": {"clientInfo": {"name": "claude-ai"}}}
+        session = {"sid": "s", "user": "alice"}
+        (first, named, later), _ = run(
+            "teleport",
+            teleport(1, "mcp.session.start", "TMCP001I", **session),
+            teleport(2, "mcp.session.request", "TMCP003I", message=begin, **session),
+            teleport(3, "mcp.session.request", "TMCP003I", message={"method": "tools/call"}, **session),
+        )
+        assert (first.actor.id, first.actor.on_behalf_of) == ("alice", None)
+        for event in (named, later):
+            assert (event.actor.id, event.actor.kind, event.actor.on_behalf_of) == ("claude-ai", "agent", "alice")
 
     def test_a_bot_by_its_own_user_acts_for_nobody(self) -> None:
         bot = {"user": "bot-ci", "bot_name": "ci", "user_kind": 2, "sid": "s"}

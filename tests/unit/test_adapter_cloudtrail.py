@@ -53,17 +53,6 @@ class TestRealRecords:
             "authentication": 1,
         }
 
-    def test_the_documentation_has_these_counts(self, results: list[tuple[dict[str, Any], Result]]) -> None:
-        counts: Counter[str] = Counter()
-        for _, outcome in results:
-            counts["mapped" if not isinstance(outcome, Skipped) else outcome.reason] += 1
-        skipped = sum(counts.values()) - counts["mapped"]
-        text = (REPOSITORY / "docs" / "adapters.md").read_text("utf-8")
-        line = next(line for line in text.splitlines() if line.startswith(f"The {len(results):,} records"))
-        assert f"{counts['mapped']} mapped" in line and f"{skipped:,} skipped" in line
-        for word in counts.keys() - {"mapped"}:
-            assert f"{counts[word]:,} `{word}`" in line
-
     def test_every_call_of_assume_role_has_a_result(self, results: list[tuple[dict[str, Any], Result]]) -> None:
         """The 49 calls: granted, denied, or by a service for its own role."""
         calls = [(found, outcome) for found, outcome in results if found["eventName"] == "AssumeRole"]
@@ -110,7 +99,7 @@ class TestRealRecords:
 
 
 def test_every_call_named_in_the_code_is_documented() -> None:
-    text = (REPOSITORY / "docs" / "adapters.md").read_text("utf-8")
+    text = (REPOSITORY / "docs" / "sources" / "cloudtrail.md").read_text("utf-8")
     for name in (*ISSUING, *ROLE_TAKEN, *ROLE_SEARCH, *SIGNING_IN, REVOKE_POLICY):
         assert f"`{name}`" in text, name
 

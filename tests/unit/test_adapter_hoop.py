@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 
 from grantledger.producers.adapters import Location, RecordError, Skipped, make_adapter
+from grantledger.schemas.event import Event
 from support.adapters import HERE, Result, assert_maps_or_fails, one, reason, several
 from support.adapters import read as read_record
 from support.mangling import mangled
@@ -56,16 +57,6 @@ class TestRealRecords:
             ("microsoftteams.review.create.json", "chat_message"),
             ("runbook_hook", "hook_input"),
         ]
-
-    def test_the_documentation_gives_these_counts(self, samples: Path) -> None:
-        lines = (samples / "hoop" / "events.jsonl").read_bytes().splitlines()
-        outcomes = [make_adapter("hoop").read(line, HERE) for line in lines]
-        skipped = Counter(outcome.reason for outcome in outcomes if isinstance(outcome, Skipped))
-        text = (REPOSITORY / "docs" / "adapters.md").read_text("utf-8")
-        line = next(line for line in text.splitlines() if line.startswith(f"The {len(outcomes)} records"))
-        assert f"{len(outcomes) - skipped.total()} mapped" in line and f"{skipped.total()} skipped" in line
-        for word, count in skipped.items():
-            assert f"{count} `{word}`" in line
 
     def test_nothing_in_them_is_a_grant_or_its_end(self, samples: Path) -> None:
         """No sample reports the start, end or removal of access."""
@@ -296,6 +287,51 @@ def test_a_type_of_a_later_version_is_counted() -> None:
 def test_a_record_without_a_type_is_reported() -> None:
     with pytest.raises(RecordError, match=r"^records.jsonl:7: event_type: is missing$"):
         read({"payload": {}})
+
+
+class TestToolCalls:
+    """Events of mcpproxy 0.1.0, which hoop embeds. ``hoop_mcp.jsonl`` is what its daemon wrote (``wal_dir``)."""
+
+    def read(self, *lines: bytes) -> list[Event]:
+        adapter = make_adapter("hoop")
+        results = [adapter.read(line, HERE) for line in lines]
+        return [event for result in results if not isinstance(result, Skipped) for event in result]
+
+    def events(self) -> list[Event]:
+        return self.read(*(REPOSITORY / "tests" / "support" / "hoop_mcp.jsonl").read_bytes().splitlines())
+
+    def test_results_by_kind(self) -> None:
+        assert Counter((one.event_type, one.outcome) for one in self.events()) == {
+            ("session.command", "unknown"): 5, ("session.command", "failure"): 1, ("session.denied", "denied"): 4,
+            ("request.created", "pending"): 2, ("request.approved", "success"): 1, ("request.expired", "success"): 1,
+            ("session.started", "success"): 1, ("session.ended", "success"): 1,
+        }  # fmt: skip
+
+    def test_the_agent_acts_for_the_person_in_every_event_of_the_session(self) -> None:
+        assert {one.subject.id for one in self.events()} == {"root"}
+        acting = {(one.actor.id, one.actor.kind, one.actor.on_behalf_of) for one in self.events()
+                  if one.event_type.startswith("session.")}  # fmt: skip
+        assert acting == {("ops-agent", "agent", "root")}
+
+    def test_a_held_call_runs_when_it_is_approved(self) -> None:
+        asked = [one.request_id for one in self.events() if one.event_type == "request.created"]
+        ran, refused = (one for one in self.events() if one.request_id and one.event_type.startswith("session."))
+        assert [ran.request_id, refused.request_id] == asked
+        assert ran.action and (ran.event_type, ran.action.command) == ("session.command", "restart_service")
+        assert refused.event_type == "session.denied"
+
+    def test_arguments_are_a_digest(self) -> None:
+        call = next(one for one in self.events() if one.event_type == "session.command")
+        assert call.action and call.action.redacted and call.action.args[0] == "args_bytes=46"
+        assert call.resource and (call.resource.kind, call.resource.id) == ("connection", "ops")
+
+    def test_a_killed_session_and_an_unknown_event(self) -> None:
+        base = {"time": TIME, "sid": "s", "user": "drew@example.com"}
+        killed = one(read({**base, "event": "mcp.session_killed", "reason": "rug pull"}))
+        assert (killed.event_type, killed.outcome, killed.error) == ("session.ended", "failure", "rug pull")
+        assert reason(read({**base, "event": "mcp.brand_new"})) == "event_unknown"
+        nobody = one(read({**base, "user": "anonymous", "event": "mcp.tool_call", "tool": "x"}))
+        assert (nobody.subject.id, nobody.actor.id, nobody.actor.on_behalf_of) == ("unknown", "unknown", None)
 
 
 def test_instance_and_tenant() -> None:

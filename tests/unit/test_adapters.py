@@ -30,26 +30,17 @@ from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder, decode
 from grantledger.schemas.event import Event
 from grantledger.schemas.rules import check
-from support.adapters import HERE, as_jsonlog, assert_maps_or_fails, one
+from support.adapters import HERE, assert_maps_or_fails, one
 from support.examples import few
+from support.mapping_rates import FILES, records, row
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SAMPLES = Path(os.environ.get("GRANTLEDGER_SAMPLES", REPOSITORY.parent / "shared" / "samples"))
-FILES = {
-    "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
-    "hoop": "hoop/events.jsonl",
-    "kubernetes": "kubernetes/audit.jsonl",
-    "okta": "okta/system_log.jsonl",
-    "postgresql": "pgaudit/audit_lines.log",
-    "sudo": "sudo",
-    "teleport": "teleport/audit_fixtures.jsonl",
-    "vault": "vault/audit.log",
-}
-"""Records that the tools themselves wrote; see the README there."""
 EXPECTED = {
     "cloudtrail": {"mapped": 763, "skipped": 2137},
     "hoop": {"mapped": 5, "skipped": 7},
     "kubernetes": {"mapped": 13, "skipped": 38},
+    "mcp": {"mapped": 10, "skipped": 9},
     "okta": {"mapped": 20, "skipped": 17},
     "postgresql": {"mapped": 415},
     "sudo": {"mapped": 4},
@@ -60,6 +51,7 @@ REPEATED_IDENTITIES = {
     "cloudtrail": 0,
     "hoop": 0,
     "kubernetes": 0,
+    "mcp": 0,
     "okta": 4,
     "postgresql": 0,
     "sudo": 0,
@@ -70,16 +62,13 @@ REPEATED_IDENTITIES = {
 
 
 def samples(tool: str, file: str | None = None) -> list[bytes]:
-    path = SAMPLES / (file or FILES[tool])
-    if not path.exists():
-        reason = f"no sample records at {path}; set GRANTLEDGER_SAMPLES"
+    try:
+        return records(tool, SAMPLES, file)
+    except FileNotFoundError as error:
+        reason = f"no sample records: {error}; set GRANTLEDGER_SAMPLES"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    if path.is_dir():  # one record per file, over several lines
-        return [each.read_bytes() for each in sorted(path.iterdir())]
-    lines = path.read_bytes().splitlines()
-    return [as_jsonlog(line.decode(), number) for number, line in enumerate(lines)] if tool == "postgresql" else lines
 
 
 @functools.cache
@@ -147,10 +136,11 @@ class TestContract:
             assert event.raw_sha256 == hashlib.sha256(line).digest()
 
     def test_every_text_of_an_event_comes_from_the_record_or_is_marked(self, tool: str) -> None:
-        """No ids, names or secrets appear that the record does not hold."""
+        """No ids, names or secrets appear that the record does not hold. An agent says its name once per session."""
+        named_before = tool == "mcp"
         for line, event in plain_events(tool):
             text = " ".join(strings(json.loads(line)))
-            for value in (event.subject.id, event.actor.id, event.reason, event.error):
+            for value in (event.subject.id, event.reason, event.error, *(() if named_before else (event.actor.id,))):
                 assert value is None or value in text or value in ("unknown", tool), value
             for value in (event.grant_id, event.request_id, event.session_id):
                 assert value is None or value in text or "synthesized:" in value, value
@@ -290,6 +280,9 @@ def skeleton(tool: str, draw: st.DrawFn) -> dict[str, Any]:
             "objectRef": {"apiGroup": group, "resource": resource, "subresource": subresource},
             "stageTimestamp": "2024-05-01T10:00:00Z",
         }
+    if tool == "mcp":
+        method = draw(st.sampled_from(["initialize", "tools/call", "resources/read", "ping"]))
+        return {"time": "2024-05-01T10:00:00Z", "message": {"jsonrpc": "2.0", "id": 1, "method": method}}
     if tool == "okta":
         kind = draw(st.sampled_from(OKTA_TYPES))
         return {"eventType": kind, "published": "2024-05-01T10:00:00Z", "uuid": "u", "actor": {"id": "a"}}
@@ -316,6 +309,10 @@ MEMBERS = {
     "kubernetes": [
         "user", "impersonatedUser", "requestObject", "responseObject", "responseStatus", "annotations",
         "requestURI", "requestReceivedTimestamp", "sourceIPs", "protoPayload", "AuditId"
+    ],
+    "mcp": [
+        "message", "request", "response", "params", "result", "error", "user", "from", "session_id", "time", "type",
+        "audit_id", "logged_at", "subjects", "target", "data", "delegation"
     ],
     "okta": ["eventType", "published", "uuid", "actor", "target", "outcome", "debugContext", "client", "severity"],
     "postgresql": ["timestamp", "message", "error_severity", "user", "session_id", "line_num", "statement", "pid"],
@@ -360,9 +357,28 @@ def test_an_unknown_tool_gets_a_suggestion_and_the_list(tool: str, message: str)
 
 
 class TestDocumentation:
-    """docs/adapters.md names everything that an adapter may answer."""
+    """docs/adapters.md compares the tools; the page of each names everything that its adapter may answer."""
 
+    PAGES = REPOSITORY / "docs" / "sources"
     TEXT = (REPOSITORY / "docs" / "adapters.md").read_text("utf-8")
+
+    def page(self, tool: str) -> str:
+        return (self.PAGES / f"{tool}.md").read_text("utf-8")
+
+    def test_the_mapping_rates(self, tool: str) -> None:
+        outcomes = [outcome for _, outcome in plain_outcomes(tool)]
+        assert row(tool, outcomes) in self.TEXT.splitlines()
+        assert f"(sources/{tool}.md)" in self.TEXT
+
+    def test_the_printed_reports_of_the_samples(self, tool: str) -> None:
+        """Each table of a page that an import of the samples printed has the counts of today."""
+        outcomes = [outcome for _, outcome in plain_outcomes(tool)]
+        skipped = Counter(f"skipped: {outcome.reason}" for outcome in outcomes if isinstance(outcome, Skipped))
+        counts = {"records": len(outcomes), "mapped": len(outcomes) - skipped.total(), "failed": 0, **skipped}
+        first = self.page(tool).partition("┏")[2].partition("└")[0]
+        shown = {name: int(count.replace(",", "")) for name, count in re.findall(r"│ (.+?) +│ +([\d,]+) │", first)}
+        assert not shown or counts.items() <= shown.items()
+        assert shown or tool in ("okta", "postgresql", "sudo")
 
     def test_the_example_adapter_keeps_the_contract(self) -> None:
         section = self.TEXT.partition("## Write an adapter")[2]
@@ -384,8 +400,7 @@ class TestDocumentation:
                 adapter.read(raw, HERE)
 
     def test_every_skip_reason_is_documented(self, tool: str) -> None:
-        page = REPOSITORY / "docs" / "sources" / f"{tool}.md"
-        text = self.TEXT + (page.read_text("utf-8") if page.is_file() else "")
+        text = self.TEXT + self.page(tool)
         for reason in make_adapter(tool).SKIP_REASONS:
             assert f"`{reason}`" in text
 
@@ -399,4 +414,4 @@ class TestDocumentation:
             | event_types.SESSION_ENDS
         )
         for event in named | event_types.DENIALS | event_types.ACTIONS:
-            assert f"`{event}`" in self.TEXT, event
+            assert f"`{event}`" in self.page("teleport"), event

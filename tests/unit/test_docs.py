@@ -97,10 +97,19 @@ def test_every_setting_is_described() -> None:
         assert f"| `{name}` |" in SETTINGS
 
 
-@pytest.mark.parametrize("page", [*sorted(path.name for path in (ROOT / "docs").glob("*.md")), "../README.md"])
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")), "../README.md"],
+)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     path = ROOT / "docs" / page
     if not path.exists():
         pytest.skip(f"there is no {page}")
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text("utf-8")):
-        assert (path.parent / target).exists(), f"{page} names {target}"
+    text = path.read_text("utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)", text):
+        found = path.parent / target if target else path
+        assert found.exists(), f"{page} names {target}"
+        if anchor and found.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", found.read_text("utf-8"), re.MULTILINE)
+            names = {re.sub(r"[^\w -]", "", one.lower()).strip().replace(" ", "-") for one in headings}
+            assert anchor in names, f"{page} names {target}#{anchor}"

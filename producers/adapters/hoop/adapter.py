@@ -5,11 +5,12 @@ Sources: the gateway's event catalog, the webhook schemas, and "Reviews" in the 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ....schemas.event import Event
 from ...json_fields import Fields
 from ..contract import Adapter, Mapped, Skipped
+from .mcp import Agents, is_mcp_event, map_mcp_event
 from .record import SYSTEM, HoopRecord
 from .reviews import is_review, map_decision, map_review
 from .sessions import map_session
@@ -26,27 +27,43 @@ class HoopAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
     COVERS: ClassVar[tuple[str, ...]] = (
         "reviews: requests, approvals, denials, and grants of type jit",
         "sessions with their input, and violated guardrails",
+        "tool calls of AI agents (MCP) on behalf of a person, held and refused calls",
     )
     DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
         "that a jit review has ended: its grant ends at revoke_at by the plan only",
         "earlier states of a review: export it while it is approved",
+        "the arguments of a tool call: it records their size and digest",
     )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event_type"}), frozenset({"review_owner"}))
+    REMEMBERS: ClassVar[bool] = True
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "assessment": "hoop's assessment of a session: detected or masked data, risk, tags",
+        "call_result": "the answer to a tool call that succeeded; the call is mapped",
         "chat_message": "a chat message, without a time",
         "event_unknown": "an unknown type",
         "hook_input": "the input of a runbook hook, without a time",
+        "mcp_notice": "what hoop notes beside tool calls: lists and changes of tools, budgets, guardrails, redactions",
         "no_time": "a record without a time",
         "review_ran": "a review whose session runs or ran; sessions have their own records",
     }
 
+    def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
+        super().__init__(instance=instance, tenant=tenant)
+        self._agents = Agents()
+
+    @classmethod
+    def owns(cls, record: dict[str, Any]) -> bool:
+        """Return whether this is a record of hoop, or of mcpproxy in it."""
+        return super().owns(record) or is_mcp_event(record)
+
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""
+        if is_mcp_event(record.values):
+            return map_mcp_event(record, self.instance, self._agents)
         if is_review(record):
             return map_review(record, self.instance)
         hoop = HoopRecord(record, self.instance)

@@ -61,7 +61,8 @@ def _command(event: str, record: Fields) -> str:
         known = number is not None and 0 < number < len(SFTP_ACTIONS)
         return f"sftp {SFTP_ACTIONS[number] if known and number else number}"
     if event.startswith(MCP_PREFIX):
-        return record.object("message").text("method") or event
+        message = record.object("message")
+        return _tool_call(message).text("name") or message.text("method") or event
     if event == "git.command":
         return record.text("service") or record.text("command") or event
     if event == "kube.request":
@@ -85,8 +86,10 @@ def _arguments(event: str, record: Fields) -> tuple[str, ...]:
         stats = record.objects("file_transfer_stats")
         return tuple(path for path in (stat.text("path") for stat in stats) if path)
     if event.startswith(MCP_PREFIX):
-        record = record.object("message").object("params") if record.has("message") else Fields({}, record.location)
-        return _named(record, tuple(record.values))
+        message = record.object("message")
+        tool = _tool_call(message)
+        given = tool.object("arguments") if tool.has("name") else message.object("params")
+        return _named(given, tuple(given.values), positional=frozenset() if tool.has("name") else POSITIONAL)
     return _named(record, ARGUMENTS.get(event, ())) + _references(event, record)
 
 
@@ -97,7 +100,12 @@ def _references(event: str, record: Fields) -> tuple[str, ...]:
     return tuple(" ".join(filter(None, names)) for names in named)
 
 
-def _named(record: Fields, names: tuple[str, ...]) -> tuple[str, ...]:
+def _tool_call(message: Fields) -> Fields:
+    """Return tool and arguments of a JSON-RPC message that calls a tool of an MCP server; empty for any other."""
+    return message.object("params") if message.text("method") == "tools/call" else Fields({}, message.location)
+
+
+def _named(record: Fields, names: tuple[str, ...], positional: frozenset[str] = POSITIONAL) -> tuple[str, ...]:
     found: list[str] = []
     for name in names:
         value = record.values.get(name)
@@ -108,5 +116,5 @@ def _named(record: Fields, names: tuple[str, ...]) -> tuple[str, ...]:
         else:
             values = tuple(text for text in (record.compact(name),) if text)
         label = name.encode("utf-8", "backslashreplace").decode()  # a sender's name may have lone surrogates
-        found += values if name in POSITIONAL else [f"{label}={value}" for value in values]
+        found += values if name in positional else [f"{label}={value}" for value in values]
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from ....schemas.event import Actor, Event, Subject
@@ -81,11 +82,31 @@ class TeleportAdapter(Adapter):
             return access
         event_type = _session_type(event, record)
         if event_type is not None:
-            return (_session_event(event_type, event, record, base),)
+            return (self._with_agent(_session_event(event_type, event, record, base), event, record),)
         for reason, prefixes in event_types.SKIPPED_PREFIXES.items():
             if event.startswith(prefixes):
                 return Skipped(reason, event)
         return Skipped("event_unknown", event)
+
+    def _with_agent(self, mapped: Event, event: str, record: Fields) -> Event:
+        """Return an event of an MCP session with the agent that acts for the user, once it has said its name.
+
+        It does so in the message ``initialize``. A bot is named by every record.
+        """
+        user = record.text("user")
+        if not event.startswith(event_types.MCP_PREFIX) or user is None or record.text("bot_name"):
+            return mapped
+        place = (mapped.source.instance, mapped.session_id or "")
+        message = record.object("message")
+        name = message.object("params").object("clientInfo").text("name") if _initializes(message) else None
+        if name is not None:
+            self._seen.agents.put(place, name)
+        agent = self._seen.agents.get(place)
+        return replace(mapped, actor=Actor(agent, "agent", on_behalf_of=user), event_id="") if agent else mapped
+
+
+def _initializes(message: Fields) -> bool:
+    return message.text("method") == "initialize"
 
 
 def _session_type(event: str, record: Fields) -> str | None:

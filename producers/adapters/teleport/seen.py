@@ -26,12 +26,13 @@ class Recent(OrderedDict[tuple[str, str], Value], Generic[Value]):
 
 
 class Seen:
-    """The grants, undecided requests and locks of one run."""
+    """The grants, undecided requests, locks and agents (by session) of one run."""
 
     def __init__(self) -> None:
         self.grants = Recent[Event]()
         self.undecided = Recent[bool]()
         self.locks = Recent[tuple[Event, ...]]()
+        self.agents = Recent[str]()
 
     def add(self, events: tuple[Event, ...]) -> None:
         """Remember the grants and requests that events report. Of several ends of a grant the latest counts."""
