@@ -24,6 +24,7 @@ from support.adapters import as_jsonlog
 from support.cases import Cases
 from support.cloudtrail import TAKEN, record
 from support.kubernetes import stream
+from support.mapping_rates import records
 from support.wrapping import ENCODINGS, OBJECTS, STRINGS, WRAPS, Wrap
 
 TELEPORT = (
@@ -117,23 +118,12 @@ def _zstd() -> Any:
 
 @functools.cache
 def sample_lines(tool: str, folder: Path) -> list[bytes]:
-    files = {
-        "cloudtrail": "aws_cloudtrail/cloudtrail.jsonl",
-        "hoop": "hoop/events.jsonl",
-        "kubernetes": "kubernetes/audit.jsonl",
-        "okta": "okta/system_log.jsonl",
-        "postgresql": "pgaudit/audit_lines.log",
-        "sudo": "sudo",
-        "teleport": "teleport/audit_fixtures.jsonl",
-        "vault": "vault/audit.log",
-    }
-    path = folder / files[tool]
-    if path.is_dir():  # one record per file, over several lines
-        return [json.dumps(json.loads(file.read_bytes())).encode() for file in sorted(path.iterdir())]
-    if tool == "postgresql":
-        return [as_jsonlog(line.decode(), number) for number, line in enumerate(path.read_bytes().splitlines())]
+    """Return sample records, each on one line."""
+    found = records(tool, folder)
+    if tool == "sudo":
+        return [json.dumps(json.loads(one)).encode() for one in found]
     # Okta writes a time into every record: without it, the record of a test may be anything.
-    return [line for line in path.read_bytes().splitlines() if tool != "okta" or b'"published"' in line]
+    return [line for line in found if tool != "okta" or b'"published"' in line]
 
 
 @pytest.mark.parametrize("tool", sorted(ADAPTERS))
