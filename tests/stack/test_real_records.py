@@ -13,6 +13,8 @@ from support.oracle import wait_until_stored
 from support.pipeline import WITHOUT_STATES, Pipeline
 from support.shared_broker import RunningBroker
 
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+
 
 @pytest.fixture(scope="module")
 def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline]) -> Pipeline:
@@ -35,14 +37,15 @@ def test_real_records_are_stored_and_verified(pipeline: Pipeline, samples: Path)
     hoop = imported(pipeline, "hoop", samples / "hoop" / "events.jsonl")
     cloudtrail = imported(pipeline, "cloudtrail", samples / "aws_cloudtrail" / "cloudtrail.jsonl")
     assert teleport >= 100 and vault >= 500
-    assert (hoop, cloudtrail) == (5, 699)
-    sent = teleport + vault + hoop + cloudtrail
+    mcp = imported(pipeline, "mcp", SUPPORT / "mcp_messages.jsonl")
+    assert (hoop, cloudtrail, mcp) == (5, 763, 10)
+    sent = teleport + vault + hoop + cloudtrail + mcp
     pipeline.wait_stored(sent)
     counts = {row["source_system"]: int(row["c"]) for row in pipeline.query(
         "SELECT source_system, count() AS c FROM events GROUP BY source_system"
     )}  # fmt: skip
     assert counts["teleport"] == teleport and counts["vault"] == vault
-    assert counts["hoop"] == hoop and counts["cloudtrail"] == cloudtrail
+    assert (counts["hoop"], counts["cloudtrail"], counts["mcp"]) == (hoop, cloudtrail, mcp)
     assert pipeline.query("SELECT count() AS c FROM rejected_events")[0]["c"] in (0, "0")
     wait_until_stored(pipeline)
     for source in ("clickhouse", "kafka"):
