@@ -16,6 +16,7 @@ from ..base.text import printable
 from ..producers.adapters import ADAPTERS, make_adapter
 from ..producers.importer import Importer
 from ..producers.input_files import inputs
+from ..producers.source_reports import SourceReports
 from ..runtime.settings import Settings
 from .errors import fail, open_to_write
 from .import_summary import print_summary
@@ -71,6 +72,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
             adapter,
             client.send if client else lambda _event: None,
             reject=file.write if file else None,
+            keep=client.send if client else None,
             progress=lambda position: bar.update(task, completed=position),
         )
         try:
@@ -82,6 +84,11 @@ def command(  # noqa: PLR0917 - one parameter per flag
                         task = bar.add_task(printable(source.name), total=source.size)
                         importer.run(source)
                         bar.remove_task(task)  # a folder may have thousands of files
+                if client:
+                    reports = SourceReports(importer.source)
+                    reports.add(importer.counts)
+                    for event in reports.take(last=True):
+                        client.send(event)
         except GrantledgerError as error:
             problem = plain(error)
     signed = key_path(settings, source_key) is not None

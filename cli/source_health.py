@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import partial
 
+from rich.console import Console
+from rich.text import Text
+
+from ..base.text import printable
 from ..runtime.settings import Settings
 from .grants import OF_SOURCE, SourceOption, TenantOption
 from .lag_note import asking_states
-from .output import Column, Output, Row, span, text_column
+from .output import Column, Output, Row, print_table, span, text_column
 
 FIELDS = (
     "name", "tenant", "source_system", "source_instance", "state", "registered", "expected", "signed", "added_at",
@@ -20,8 +24,9 @@ _LIST = f"""
 SELECT concat(source_system, '/', source_instance) AS name, *
 FROM source_health
 WHERE {OF_SOURCE}
-ORDER BY indexOf(['never heard', 'silent', 'heard'], state), name, tenant
+ORDER BY indexOf(['never heard', 'silent', 'no events', 'heard'], state), name, tenant
 """  # noqa: S608 - our own text
+DAY = 86_400
 _STYLES = {"never heard": "yellow", "silent": "yellow"}
 
 
@@ -36,7 +41,7 @@ def command(settings: Settings, output: Output, tenant: TenantOption = "", sourc
     with asking_states(settings, output) as ask:
         rows = ask(_LIST, tenant=tenant, source=source)
     columns = [
-        text_column("source", "name"),
+        Column("source", lambda row: str(row["name"]), whole=True),
         text_column("tenant", "tenant"),
         Column("state", partial(_state, datetime.now(UTC)), lambda row: _STYLES.get(row["state"], ""), whole=True),
         Column("signed", _signed),
@@ -44,12 +49,21 @@ def command(settings: Settings, output: Output, tenant: TenantOption = "", sourc
         Column("per hour", lambda row: _rate(row["events_per_hour"]), right=True),
         Column("delay (p99)", _delays, right=True, whole=True),
         Column("mapped", lambda row: _count(row["mapped"]), right=True),
-        Column("skipped", _skipped),
+        Column("skipped", lambda row: _count(row["skipped"]), right=True),
         Column("failed", lambda row: _count(row["failed"]), right=True),
         Column("rejected", lambda row: _count(row["rejected"]), right=True),
         Column("gaps", lambda row: _count(row["open_gaps"]), right=True),
     ]
-    output.rows(rows, identity="name", fields=FIELDS, show=columns, empty="No source has sent an event.")
+
+    def show(console: Console) -> None:
+        print_table(console, rows, columns)
+        for row in rows:
+            if row["skipped_by_reason"]:
+                console.print(
+                    Text(f"{printable(row['name'])} skipped {printable(_reasons(row))}", style="dim"), soft_wrap=True
+                )
+
+    output.rows(rows, identity="name", fields=FIELDS, show=show, empty="No source has sent an event.")
 
 
 def _state(now: datetime, row: Row) -> str:
@@ -82,9 +96,11 @@ def _delays(row: Row) -> str:
 
 def _delay(seconds: float) -> str:
     """Return a delay; it is negative if the clock of the source is ahead."""
-    return f"{seconds:.1f} s" if seconds < 10 else span(seconds)
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return span(seconds) if seconds < 2 * DAY else f"{seconds / DAY:,.0f} d"
 
 
-def _skipped(row: Row) -> str:
+def _reasons(row: Row) -> str:
     reasons = sorted(row["skipped_by_reason"].items(), key=lambda one: -one[1])
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons)

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ..base.errors import DependencyError
 from ..kafka.client_log import OncePerMinute
-from ..schemas.event import Event, EventSource
+from ..schemas.event import SOURCE_REPORT, Event, EventSource
 from ..schemas.rules import InvalidEventError
 from .kafka_record import EventTooLargeError, KafkaRecord, KafkaRecords, RecordSigner
 from .options import OptionError, safe_options
@@ -127,7 +127,8 @@ class Client:
         self._lock = threading.RLock()
         self._seqs: dict[str, int] = {}
         self._token = 0
-        self._pending: dict[int, tuple[str, str]] = {}
+        self._pending: dict[int, tuple[str, str, str]] = {}
+        """Id, topic and type of each queued event."""
         self._failures: list[Delivery] = []
         self._last_error: str | None = None
         self._closed = False
@@ -164,7 +165,7 @@ class Client:
 
     @property
     def acknowledged(self) -> int:
-        """The number of events acknowledged so far."""
+        """The number of events acknowledged so far, without reports about records."""
         return self._acknowledged
 
     def flush(self, timeout: float = FLUSH_SECONDS) -> None:
@@ -231,7 +232,7 @@ class Client:
         deadline = time.monotonic() + self._queue_timeout
         self._token += 1
         token = self._token
-        self._pending[token] = (event.event_id, event.topic)
+        self._pending[token] = (event.event_id, event.topic, event.event_type)
         report = partial(self._reported, token)
         while True:
             try:
@@ -259,9 +260,9 @@ class Client:
 
     def _reported(self, token: int, error: Any, message: Any) -> None:
         with self._lock:
-            event_id, topic = self._pending.pop(token)
+            event_id, topic, event_type = self._pending.pop(token)
             if error is None:
-                self._acknowledged += 1
+                self._acknowledged += event_type != SOURCE_REPORT
                 delivery = Delivery(event_id, topic, message.partition(), message.offset())
             else:
                 delivery = Delivery(event_id, topic, error=error.str())
@@ -275,7 +276,7 @@ class Client:
             pending = list(self._pending.values()) if include_pending is not None else []
         if pending:
             problem = f"not acknowledged within {include_pending:g} s{self.broker_hint()}"
-            failures += [Delivery(event_id, topic, error=problem) for event_id, topic in pending]
+            failures += [Delivery(event_id, topic, error=problem) for event_id, topic, _ in pending]
         if failures:
             raise DeliveryError(tuple(failures))
 

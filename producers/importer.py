@@ -10,11 +10,12 @@ from typing import Any
 
 from ..schemas.event import Action, Event
 from ..schemas.rules import InvalidEventError
-from .adapters import Adapter, Location, RecordError, Skipped, recognise
+from .adapters import EVENT_UNKNOWN, Adapter, Location, RecordError, Skipped, recognise
 from .client import EventTooLargeError
 from .envelopes import Envelopes, ToolRecord
 from .envelopes.looks import looks_like
 from .input_files import InputFile
+from .source_reports import RecordCounts, ReportedSource
 
 MAX_RECORD_BYTES = 1024 * 1024
 """A longer record is rejected before parsing, so that no file can exhaust the memory."""
@@ -49,6 +50,7 @@ class ImportReport:
             reads and that look alike are one failure per file.
         unwrapped: the number of records by envelope.
         of_other_tools: the number of failed records that look like another tool's, by file and tool.
+        kept: the number of failed records that were reported one by one.
         resources: the first ``MOST_RESOURCES`` resources, and whether a record names the environment of each.
         without_instance: events whose records name no installation of the tool; they bear the tool's name instead.
         newest: the latest time of an event.
@@ -62,6 +64,7 @@ class ImportReport:
     failures: list[Failure] = field(default_factory=list)
     of_other_tools: Counter[tuple[str, str]] = field(default_factory=Counter)
     unwrapped: Counter[str] = field(default_factory=Counter)
+    kept: int = 0
     resources: dict[tuple[str, str], bool] = field(default_factory=dict)
     without_instance: int = 0
     newest: datetime | None = None
@@ -106,6 +109,7 @@ class ImportReport:
         self.skipped += other.skipped
         self.of_other_tools += other.of_other_tools
         self.unwrapped += other.unwrapped
+        self.kept += other.kept
         for name, named_environment in other.resources.items():
             if name in self.resources or len(self.resources) < MOST_RESOURCES:
                 self.resources[name] = named_environment or self.resources.get(name, False)
@@ -122,6 +126,8 @@ class Importer:
         send: receives each event, usually ``Client.send``. Any error except InvalidEventError ends the import.
         reject: receives the bytes of every failed record, in pieces; each record ends with a line end.
         progress: called from time to time with the number of bytes read from the file.
+        keep: receives a report about each well-formed record of the tool that cannot be mapped, with the record.
+        way: the way in, for these reports.
     """
 
     def __init__(
@@ -132,13 +138,19 @@ class Importer:
         reject: Callable[[bytes], object] | None = None,
         progress: Callable[[int], object] | None = None,
         max_record_bytes: int = MAX_RECORD_BYTES,
+        keep: Callable[[Event], object] | None = None,
+        way: str = "import",
     ) -> None:
         self._adapter = adapter
+        self._keep = keep
+        self.source = ReportedSource(adapter.SYSTEM, adapter.instance, way, adapter.tenant, adapter.mapping)
         self._send = send
         self._reject = reject or (lambda piece: None)
         self._progress = progress or (lambda position: None)
         self.envelopes = Envelopes(self._is_own, limit=max_record_bytes, reject=self._reject, lines=adapter)
         self.report = ImportReport()
+        self.counts = RecordCounts()
+        """What to report about the source."""
 
     def run(self, file: InputFile) -> None:
         """Import one file; ``report`` is updated with every record.
@@ -157,7 +169,7 @@ class Importer:
         if record.envelopes:
             self.report.unwrapped[" > ".join(record.envelopes)] += 1
         if record.skipped:
-            self.report.skipped["collector_message"] += 1
+            self._skip("collector_message")
         elif record.problem:
             self._fail(record.location, record.problem)
         else:
@@ -171,7 +183,8 @@ class Importer:
         try:
             mapped = self._adapter.read(record.raw, location, record.values)
             if isinstance(mapped, Skipped):
-                self.report.skipped[mapped.reason] += 1
+                kept = mapped.reason == EVENT_UNKNOWN and self._is_kept(record, "skipped", mapped.reason)
+                self._skip(mapped.reason, kept=kept)
                 return
             for event in mapped:
                 self._send_event(event)
@@ -180,14 +193,34 @@ class Importer:
             tool = recognise(record.values or {})
             if tool is not None and tool != self._adapter.SYSTEM:
                 self.report.failed += 1
+                self.counts.failed += 1
                 self.report.of_other_tools[location.file, tool] += 1
             elif record.values is not None and self._adapter.owns(record.values):
-                self._fail(location, problem)
+                self._fail(location, problem, kept=self._is_kept(record, "failed", problem))
             else:
                 self._fail(location, problem, looks_like(record))
             self._reject(record.raw + b"\n")
         else:
             self.report.mapped += 1
+            self.counts.add_mapped(mapped[0].source.instance)
+
+    def _is_kept(self, record: ToolRecord, result: str, reason: str) -> bool:
+        """Report a well-formed record that is not mapped, with the record. Return whether that was possible."""
+        if self._keep is None or record.values is None:
+            return False
+        kept = self._adapter.kept(record.raw, record.location, record.values)
+        if kept is None:
+            return False
+        try:
+            self._keep(self.source.kept(kept, result, reason))
+        except InvalidEventError:  # it is too large, or its text is none
+            return False
+        return True
+
+    def _skip(self, reason: str, *, kept: bool = False) -> None:
+        self.report.skipped[reason] += 1
+        if not kept:
+            self.counts.skipped[reason] += 1
 
     def _send_event(self, event: Event) -> None:
         try:
@@ -201,8 +234,10 @@ class Importer:
                 self._send(replace(event, raw=None, action=_truncated(event.action)))
         self.report.add_event(event)
 
-    def _fail(self, location: Location, problem: str, kind: str = "") -> None:
+    def _fail(self, location: Location, problem: str, kind: str = "", *, kept: bool = False) -> None:
         self.report.fail(Failure(location, problem, kind))
+        self.report.kept += kept
+        self.counts.failed += not kept
 
 
 def _truncated(action: Action | None) -> Action | None:

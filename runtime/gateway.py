@@ -30,6 +30,7 @@ from ..producers.gateway.spool import SpoolFile
 from ..producers.gateway.syslog import SyslogListener
 from ..producers.kafka_record import KafkaRecords
 from ..producers.options import safe_options
+from ..producers.source_reports import REPORT_SECONDS
 from ..webhooks.signing import parse_signing_keys, verifies
 from .event_schemas import schema_registry
 from .settings import Settings, SettingsError
@@ -148,9 +149,12 @@ class GatewayServer:
             ]
             for one in listeners:
                 await one.start()
+            reporting = asyncio.create_task(self._gateway.report_every(REPORT_SECONDS))
             await server.serve(sockets=[self._listener])
             for one in listeners:
                 await one.stop()
+            reporting.cancel()
+            await self._gateway.report(last=True)
 
         self._delivery.start()
         thread = threading.Thread(target=lambda: asyncio.run(serve()), name="gateway-http", daemon=True)

@@ -17,7 +17,7 @@ from ...base.errors import UsageError
 from ...base.toml import ConfigError
 from ..json_fields import Fields, Location, RecordError
 from .cloudtrail.adapter import CloudTrailAdapter
-from .contract import Adapter, Mapped, Skipped
+from .contract import EVENT_UNKNOWN, Adapter, Mapped, Skipped
 from .hoop.adapter import HoopAdapter
 from .kubernetes.adapter import KubernetesAdapter
 from .mapping.adapter import SHIPPED, load_mapping
@@ -43,6 +43,7 @@ EVENT = "event"
 __all__ = [
     "ADAPTERS",
     "EVENT",
+    "EVENT_UNKNOWN",
     "Adapter",
     "Fields",
     "Location",

@@ -28,6 +28,8 @@ Mapped = tuple[Event, ...]
 """The events made from one record, in the order to send them. Never empty."""
 
 
+EVENT_UNKNOWN = "event_unknown"
+"""The reason to skip a well-formed record of a type that the adapter does not know. Such records are kept."""
 COMMON_REASONS = {
     "blank_line": "an empty line",
     "collector_message": "a message of a collector about itself, such as a CloudWatch Logs control message",
@@ -43,7 +45,8 @@ class Adapter(ABC):
     - ``map`` reads no clock. Reading a file twice gives the same event ids. A record that only refers to earlier ones
       (the end of a lock) may use what the adapter remembers of this run; an id never depends on it.
     - It invents nothing: an id that is not in the record is marked as synthesized.
-    - A skipped record never reaches the ledger, so ``map`` skips nothing that concerns a person's access or actions.
+    - A skipped record never reaches the ledger, except one of an unknown type, so ``map`` skips nothing that concerns a
+      person's access or actions.
 
     Args:
         instance: ``source.instance``; default: taken from each record.
@@ -96,9 +99,7 @@ class Adapter(ABC):
         if not raw.strip():
             return Skipped("blank_line", "an empty line")
         record = self.parse(raw, location) if values is None else Fields(values, location)
-        redacted = self.redact(record)
-        if redacted is not None:
-            record, raw = redacted, redacted.encoded()
+        record, raw = self._without_secrets(record, raw)
         mapped = self.map(record)
         if isinstance(mapped, Skipped):
             return mapped
@@ -111,6 +112,28 @@ class Adapter(ABC):
             except InvalidEventError as error:
                 raise RecordError(location, error.field, error.problem) from error
         return events
+
+    @final
+    def kept(self, raw: bytes, location: Location, values: dict[str, Any]) -> bytes | None:
+        """Return a record that could not be mapped as it may be kept: without secrets.
+
+        None if it is not one of this tool, or if nobody can tell what is secret in it.
+        """
+        if not self.owns(values):
+            return None
+        try:
+            return self._without_secrets(Fields(values, location), raw)[1]
+        except RecordError:
+            return None
+
+    def _without_secrets(self, record: Fields, raw: bytes) -> tuple[Fields, bytes]:
+        redacted = self.redact(record)
+        return (record, raw) if redacted is None else (redacted, redacted.encoded())
+
+    @property
+    def mapping(self) -> Mapping:
+        """What maps the records: the adapter and its version."""
+        return self._mapping
 
     def parse(self, raw: bytes, location: Location) -> Fields:
         """Return a record. An adapter for records that are no JSON objects has its own.

@@ -103,6 +103,10 @@ class Follower:
                 self._stop.wait(max(0.0, look_at - time.monotonic()))
             if unwritten:
                 self._write()
+            for tool in self._tools:
+                tool.send_reports(last=True)
+            for sender in self._senders:
+                sender.settle()
         except InterruptedWaitError:
             pass  # what is not acknowledged is read again after the next start
         finally:

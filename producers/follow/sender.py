@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from ...schemas.event import Event
+from ...schemas.event import SOURCE_REPORT, Event
 from ..client import Client, ClientError
 from . import metrics
 
@@ -41,7 +41,8 @@ class EventSender:
         self.client = client
         self._stopping = stopping
         self._limit = limit
-        self._events = 0
+        self._events = self._reports = 0
+        """On the way, and how many of them are reports about records."""
         self._bytes = 0
         self._unlogged = 0
         self._logged_at = -LOG_SECONDS
@@ -56,6 +57,7 @@ class EventSender:
         """
         self.client.send(event)
         self._events += 1
+        self._reports += event.event_type == SOURCE_REPORT
         self._bytes += len(event.raw or b"")
         if self._events >= MOST_EVENTS or self._bytes >= MOST_BYTES:
             self.settle()
@@ -79,14 +81,14 @@ class EventSender:
                 log.warning("kafka_away", unacknowledged=self._events, reason=self.client.broker_hint().strip(" ()"))
         if warned:
             log.info("kafka_back", acknowledged=self._events, seconds=round(time.monotonic() - began, 1))
-        self._log_sent()
-        metrics.EVENTS.inc(self._events)
+        self._log_sent(self._events - self._reports)
+        metrics.EVENTS.inc(self._events - self._reports)
         metrics.LAST_ACKNOWLEDGEMENT.set_to_current_time()
         metrics.WAITING.set(0)
-        self._events = self._bytes = 0
+        self._events = self._reports = self._bytes = 0
 
-    def _log_sent(self) -> None:
-        self._unlogged += self._events
-        if (now := time.monotonic()) >= self._logged_at + LOG_SECONDS:
+    def _log_sent(self, events: int) -> None:
+        self._unlogged += events
+        if self._unlogged and (now := time.monotonic()) >= self._logged_at + LOG_SECONDS:
             log.info("sent", events=self._unlogged)
             self._unlogged, self._logged_at = 0, now

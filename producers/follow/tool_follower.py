@@ -10,6 +10,7 @@ from ...schemas.event import Event
 from ..adapters import make_adapter
 from ..envelopes import ToolRecord
 from ..importer import Importer, ImportReport
+from ..source_reports import REPORT_SECONDS, RecordCounts, SourceReports
 from . import metrics
 from .config import FollowedTool
 from .followed_files import FollowedFiles
@@ -39,7 +40,10 @@ class ToolFollower:
         self._once = once
         self._state = state if state is not None else ToolState(since=time.time_ns())
         adapter = make_adapter(tool.tool, instance=tool.instance, tenant=tool.tenant, mapping=tool.mapping)
-        self._importer = Importer(adapter, send)
+        self._send = send
+        self._importer = Importer(adapter, send, keep=send, way="follow")
+        self._reports = SourceReports(self._importer.source)
+        self._report_at = 0.0
         self._known = Importer(adapter, lambda _event: None)
         self._notices = Notices(self.name, tool.tool)
         self._files = FollowedFiles(
@@ -93,10 +97,20 @@ class ToolFollower:
                 self._stream_problems[reader.name] = reader.problem
         report, self._importer.report = self._importer.report, ImportReport()
         self._notices.report(report)
+        counts, self._importer.counts = self._importer.counts, RecordCounts()
+        self._reports.add(counts)
+        if now >= self._report_at:
+            self._report_at = now + REPORT_SECONDS
+            self.send_reports()
         self._notices.problems(self._files.problems | self._stream_problems)
         if self._once:
             self.report.add(report)
         return busy
+
+    def send_reports(self, *, last: bool = False) -> None:
+        """Send what was counted since the last report."""
+        for event in self._reports.take(last=last):
+            self._send(event)
 
     @property
     def ended(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...schemas.event import Event
 from ..kafka_record import KafkaRecord, KafkaRecords, RecordSigner
+from ..source_reports import RecordCounts
 
 MOST_SHOWN = 1_000
 """Refused records that an answer names; it has the number of all."""
@@ -23,9 +24,15 @@ class Outcome:
         refused: the first ``MOST_SHOWN`` refused records.
         event_ids: by index in the request; None where refused.
         skipped: the number of records skipped on purpose, by reason.
+        reports: about records that are well-formed and could not be mapped, with the record.
+        kept: the number of refused records among these.
+        counts: the numbers for a report about the source.
     """
 
     records: list[KafkaRecord] = field(default_factory=list)
+    reports: list[KafkaRecord] = field(default_factory=list)
+    kept: int = 0
+    counts: RecordCounts = field(default_factory=RecordCounts)
     given: int = 0
     refused: list[dict[str, Any]] = field(default_factory=list)
     refused_count: int = 0
@@ -40,8 +47,8 @@ class Outcome:
 
     @property
     def is_refused(self) -> bool:
-        """Whether nothing of the request was accepted."""
-        return 0 < self.refused_count == self.given
+        """Whether nothing of the request was accepted or kept."""
+        return 0 < self.refused_count == self.given and not self.kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +84,6 @@ def tool_records_answer(outcome: Outcome, where: str) -> dict[str, Any]:
         "stored": where,
         "skipped": dict(outcome.skipped),
         "refused_count": outcome.refused_count,
+        "kept": outcome.kept,
         "refused": outcome.refused,
     }

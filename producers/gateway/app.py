@@ -169,11 +169,13 @@ class Gateway:
                 try:
                     outcome.records.append(stamp.record(found))
                     event_id = found.event_id
+                    outcome.counts.add_mapped(found.source.instance)
                 except InvalidEventError as error:
                     refusal = Refused(index, error.problem, error.field)
             outcome.event_ids.append(event_id)
             if event_id is None and isinstance(refusal, Refused):
                 outcome.refuse(refusal.shown())
+                outcome.counts.failed += 1
         return outcome
 
     async def map_messages(self, name: str, messages: Sequence[bytes]) -> Outcome:
@@ -189,6 +191,21 @@ class Gateway:
         """Store what ``map_messages`` returned. Raises ProblemError if that is not possible now."""
         await self._deliver(self._source(name), outcome)
 
+    async def report(self, *, last: bool = False) -> None:
+        """Store what became of the records of each source since the last call."""
+        for source in list(self._access[0].values()):
+            stamp = self._stamp(source)
+            try:
+                await self._delivery.deliver([stamp.record(event) for event in source.reports.take(last=last)])
+            except (ProblemError, GrantledgerError) as error:  # these counts are lost
+                log.warning("not_reported", source=source.config.name, reason=str(error))
+
+    async def report_every(self, seconds: float) -> None:
+        """Report again and again."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self.report()
+
     def source_of(self, certificate: Mapping[str, Any] | None) -> str | None:
         """Return the source with a name of a verified client certificate."""
         return self._access[1].by_certificate(certificate)
@@ -202,6 +219,7 @@ class Gateway:
         """Store the events of a request, count them, and return where they are."""
         self._count_refused(source, outcome)
         if outcome.is_refused:
+            source.reports.add(outcome.counts)
             given = outcome.given
             detail = "the record is refused" if given == 1 else f"all {given} records are refused"
             raise ProblemError(422, detail, errors=outcome.refused)
@@ -215,7 +233,8 @@ class Gateway:
 
     async def _deliver(self, source: SourceAtWork, outcome: Outcome) -> str:
         name = source.config.name
-        where = await self._delivery.deliver(outcome.records)
+        where = await self._delivery.deliver([*outcome.records, *outcome.reports])
+        source.reports.add(outcome.counts)
         skipped = outcome.skipped.total()
         metrics.RECORDS.labels(name, "mapped").inc(outcome.given - outcome.refused_count - skipped)
         for reason, count in outcome.skipped.items():

@@ -116,13 +116,14 @@ _EVENTS_ANSWER = {
 }
 _RECORDS_ANSWER = {
     "type": "object",
-    "required": ["records", "events", "stored", "skipped", "refused_count", "refused"],
+    "required": ["records", "events", "stored", "skipped", "refused_count", "kept", "refused"],
     "properties": {
         "records": {"type": "integer"},
         "events": {"type": "integer"},
         "stored": _STORED,
         "skipped": {"type": "object", "additionalProperties": {"type": "integer"}},
         "refused_count": {"type": "integer"},
+        "kept": {"type": "integer", "description": "refused records that are in the ledger as unmapped records"},
         "refused": _REFUSED,
     },
 }

@@ -10,10 +10,13 @@ import structlog
 
 from ..adapters import ADAPTERS, Adapter, UnknownToolError, make_adapter
 from ..kafka_record import RecordSigner
+from ..source_reports import ReportedSource, SourceReports
 from .config import GatewaySource
 from .problems import ProblemError
 
 LOG_SECONDS = 60.0
+WAY = "gateway"
+"""The name of this way in, in reports about records."""
 
 log = structlog.get_logger("grantledger.gateway")
 
@@ -57,6 +60,9 @@ class SourceAtWork:
             self.adapter = make_adapter(
                 config.tool, instance=config.instance, tenant=config.tenant, mapping=config.mapping
             )
+        system = config.system or (self.adapter.SYSTEM if self.adapter else config.name)
+        mapping = self.adapter.mapping if self.adapter else None
+        self.reports = SourceReports(ReportedSource(system, config.instance, WAY, config.tenant, mapping))
 
     def note_refused(self, count: int, problem: str) -> None:
         """Log refused records, once per ``LOG_SECONDS``: a collector may not read answers."""

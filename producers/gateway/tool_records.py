@@ -11,6 +11,7 @@ from ..envelopes import ToolRecord
 from ..importer import Importer, ImportReport
 from .answers import Outcome, Stamp
 from .problems import ProblemError
+from .source import WAY
 
 MOST_RECORDS = 10_000
 """In one request."""
@@ -32,7 +33,13 @@ class RequestMapper:
 
     def __init__(self, adapter: Adapter, stamp: Stamp) -> None:
         self.outcome = Outcome()
-        self._importer = Importer(adapter, lambda event: self.outcome.records.append(stamp.record(event)))
+        self._importer = Importer(
+            adapter,
+            lambda event: self.outcome.records.append(stamp.record(event)),
+            keep=lambda event: self.outcome.reports.append(stamp.record(event)),
+            way=WAY,
+        )
+        self._importer.counts = self.outcome.counts
 
     def read(self, text: bytes) -> Outcome:
         """Map everything in a decoded body.
@@ -61,6 +68,7 @@ class RequestMapper:
             if report.skipped.get("blank_line"):
                 continue
             outcome.skipped += report.skipped
+            outcome.kept += report.kept
             if report.failed:
                 outcome.refuse(_refused(outcome.given, report))
             outcome.given += 1

@@ -74,7 +74,7 @@ CREATE TABLE entries
     query_rows Nullable(Int64) COMMENT 'On query.executed: rows of the answer',
     query_duration_ms Nullable(Int64) COMMENT 'On query.executed: how long it took',
     report_result LowCardinality(String) COMMENT 'On source.report, of records that a way in read: mapped, skipped, failed',
-    report_reason LowCardinality(String) COMMENT 'On source.report: why they were skipped, or failed',
+    report_reason String COMMENT 'On source.report: why they were skipped, or failed',
     report_records Nullable(Int64) COMMENT 'On source.report: how many; 1 where raw has the record itself',
     registered_source_tenant LowCardinality(String) COMMENT 'On source.registered: the only tenant for which the source may report; empty: every tenant',
     registered_source_removed Nullable(Bool) COMMENT 'On source.registered: whether the source is no longer registered',

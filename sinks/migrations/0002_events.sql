@@ -164,10 +164,10 @@ FROM
             CAST(transform(concat(session_source_system, '\0', session_source_instance), names.1, names.2, toString(session_source_instance)), 'LowCardinality(String)') AS session_source_instance
         )
         FROM entries
-        WHERE decode_error = '' AND event_type != 'query.executed'
+        WHERE decode_error = '' AND event_type NOT IN ('query.executed', 'source.report')
     )
 )
-COMMENT 'Every decoded event except executed queries, with its access keys and its place in the ledger';
+COMMENT 'Every decoded event except executed queries and reports about unread records, with its access keys and its place in the ledger';
 
 CREATE VIEW rejected_events
 (

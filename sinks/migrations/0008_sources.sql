@@ -101,7 +101,7 @@ CREATE VIEW source_health
     tenant String COMMENT 'Tenant; empty: no event says which',
     source_system String COMMENT 'The tool',
     source_instance String COMMENT 'Its installation, by the name in the watch policy if it has several; a pattern where only the policy names it',
-    state String COMMENT 'heard; silent: an open finding says so; never heard: no event that counts',
+    state String COMMENT 'heard; silent: an open finding says so; never heard: expected, and no event that counts; no events: none that counts',
     registered Bool COMMENT 'Registered with sources add: only its signed events count',
     expected Bool COMMENT 'Registered, or the watch policy limits its silence',
     signed Bool COMMENT 'The signature of its latest event is valid. Those of sources that are not registered are not checked',
@@ -135,7 +135,7 @@ AS WITH
     ) AS added
 SELECT
     source.tenant AS tenant, source.source_system AS source_system, source.source_instance AS source_instance,
-    multiIf(source.events = 0, 'never heard', about.is_silent, 'silent', 'heard') AS state,
+    multiIf(source.events = 0, if(expected, 'never heard', 'no events'), about.is_silent, 'silent', 'heard') AS state,
     CAST(arrayExists(one -> one.4, source.matching), 'Bool') AS registered, CAST(notEmpty(source.matching), 'Bool') AS expected,
     CAST(source.signed, 'Bool') AS signed,
     if(expected, arrayMin(one -> one.3, source.matching), NULL) AS added_at,
@@ -196,7 +196,7 @@ LEFT JOIN
         SELECT
             toString(tenant) AS tenant, toString(entries.source_system) AS source_system,
             transform(concat(entries.source_system, '\0', entries.source_instance), names.1, names.2, toString(entries.source_instance)) AS source_instance,
-            event_id, any(report_result) AS result, any(toString(report_reason)) AS reason,
+            event_id, any(report_result) AS result, any(report_reason) AS reason,
             toUInt64(any(ifNull(report_records, 0))) AS records
         FROM entries
         WHERE event_type = 'source.report' AND decode_error = '' AND signature NOT IN ('missing', 'invalid')

@@ -18,6 +18,7 @@ from grantledger.runtime.broker import LocalBroker
 from grantledger.runtime.children import ChildSpec
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
+from grantledger.schemas.event import SOURCE_REPORT
 from support.fork_server import ForkedChild
 from support.oracle import committed_records
 from support.pipeline import Pipeline
@@ -96,7 +97,8 @@ def follow(pipeline: Pipeline, log: Log) -> Iterator[ForkedChild]:
 def sent_ids(pipeline: Pipeline) -> list[str]:
     catalog = SchemaCatalog((event_schema(),))
     found = committed_records(pipeline.cluster, TOPICS).values()
-    return [decode(bytes.fromhex(value or ""), catalog, 0)["event_id"] for rows in found for _, _, value in rows]
+    events = (decode(bytes.fromhex(value or ""), catalog, 0) for rows in found for _, _, value in rows)
+    return [event["event_id"] for event in events if event["event_type"] != SOURCE_REPORT]
 
 
 def test_kills_lose_no_line(pipeline: Pipeline, log: Log, follow: ForkedChild) -> None:

@@ -10,7 +10,7 @@ from grantledger.producers.follow.follower import Follower
 from grantledger.producers.follow.sender import EventSender
 from grantledger.producers.follow.state_file import StateFile
 from grantledger.producers.follow.tool_follower import ToolFollower
-from grantledger.schemas.event import Event
+from grantledger.schemas.event import SOURCE_REPORT, Event
 
 
 class Kafka:
@@ -18,12 +18,13 @@ class Kafka:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.reports: list[Event] = []
         self.acknowledged = 0
         self.away = False
         self.on_wait: Callable[[], object] = lambda: None
 
     def send(self, event: Event) -> Event:
-        self.events.append(event)
+        (self.reports if event.event_type == SOURCE_REPORT else self.events).append(event)
         return event
 
     def wait(self, timeout: float) -> bool:

@@ -109,7 +109,7 @@ def test_bodies_of_collectors(gateway: GatewayInProcess, name: str) -> None:
     assert response.status_code == 200, response.text
     assert sent_ids(gateway) == imported_ids("teleport", b"\n".join(map(session, range(3))))
     assert response.json() == {
-        "records": 3, "events": 3, "stored": "kafka", "skipped": {}, "refused_count": 0, "refused": [],
+        "records": 3, "events": 3, "stored": "kafka", "skipped": {}, "refused_count": 0, "kept": 0, "refused": [],
     }  # fmt: skip
 
 
