@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from grantledger.simulator.lifecycle import Ending, StepKind
+from grantledger.simulator.records.teleport import ACCESS_LIST, TeleportWriter
 
 from .expected import RecordTimes, Trace
 
@@ -124,6 +125,7 @@ def truth_of(traces: Iterable[Trace]) -> Truth:
         truth.rejected += _rejected(trace)
         truth.loose_sessions += _portal_sessions(trace)
         truth.actions += _statements(trace)
+        truth.changes += _locks(trace)
     truth.accesses += [_access(key, given) for key, given in parts.items()]
     return truth
 
@@ -263,6 +265,17 @@ def _statements(trace: Trace) -> Iterator[Happening]:
     times = (one for one in trace.records if one.kind is StepKind.ACTION)
     for detail, both in zip(details, zip(times, times, strict=True), strict=True):  # a statement is opened and closed
         yield Happening(_time(both[0].occurred), detail, lifecycle.person.email, lifecycle.target.name)
+
+
+def _locks(trace: Trace) -> Iterator[Happening]:
+    """Yield the locks by which Teleport revokes: they decide who may get access."""
+    lifecycle = trace.writer.lifecycle
+    steps = [step for step in lifecycle.steps if step.kind is StepKind.REVOKED and step.detail != ACCESS_LIST]
+    if isinstance(trace.writer, TeleportWriter) and steps:
+        for one in trace.records:
+            if one.kind is StepKind.REVOKED:
+                by = lifecycle.reviewers[-1].email
+                yield Happening(_time(one.occurred), "policy.changed", by, trace.writer.cluster)
 
 
 def _time(micros: int) -> datetime:
