@@ -23,7 +23,7 @@ from . import metrics, openapi, otlp
 from .answers import Outcome, Stamp, own_events_answer, tool_records_answer
 from .body import Bodies
 from .credentials import Credentials, refused
-from .delivery import RecordDelivery
+from .delivery import RETRY_AFTER_SECONDS, RecordDelivery
 from .own_events import Refused, given_events, read_events
 from .problems import MEDIA_TYPE, ProblemError
 from .source import SourceAtWork
@@ -260,7 +260,7 @@ class Gateway:
             response = problem_response(error)
         except GrantledgerError as error:  # the schema registry does not answer
             log.error("request_failed", route=route, reason=str(error))
-            response = problem_response(ProblemError(503, str(error), retry_after=10))
+            response = problem_response(ProblemError(503, str(error), retry_after=RETRY_AFTER_SECONDS))
         except Exception as error:
             lines = "".join(traceback.format_tb(error.__traceback__))
             log.error("request_failed", route=route, error=type(error).__name__, lines=lines)

@@ -32,7 +32,8 @@ MOST_BYTES: Final = 32 * 1024 * 1024
 """On the way to Kafka, in memory."""
 AGAIN_SECONDS: Final = 5.0
 """Until a record that Kafka has refused is sent again."""
-RETRY_AFTER_SECONDS: Final = 10.0
+RETRY_AFTER_SECONDS: Final = 2.0
+"""An OpenTelemetry SDK drops its records if this is past its own limit, by default 10 s for all attempts."""
 JOIN_SECONDS: Final = 1.0
 LOG_SECONDS: Final = 60.0
 _POLL_SECONDS = 0.05

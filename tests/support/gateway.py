@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 from collections import deque
@@ -15,7 +16,7 @@ import httpx
 
 from grantledger.base.errors import GrantledgerError
 from grantledger.kafka.errors import KafkaUnavailableError
-from grantledger.producers.adapters import ADAPTERS
+from grantledger.producers.adapters import ADAPTERS, make_adapter
 from grantledger.producers.gateway.app import Gateway
 from grantledger.producers.gateway.body import Bodies
 from grantledger.producers.gateway.config import GatewayConfig
@@ -23,6 +24,8 @@ from grantledger.producers.gateway.credentials import Credentials, token_digest
 from grantledger.producers.gateway.delivery import RecordDelivery
 from grantledger.producers.gateway.source import SourceAtWork
 from grantledger.producers.gateway.spool import SpoolFile
+from grantledger.producers.importer import Importer
+from grantledger.producers.input_files import InputFile
 from grantledger.producers.kafka_record import KafkaRecords, RecordSigner
 from grantledger.runtime.children import ChildSpec
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
@@ -42,6 +45,14 @@ WEBHOOK_KEY = b"w" * 32
 CATALOG = SchemaCatalog((event_schema(),))
 
 
+def imported_ids(tool: str, content: bytes) -> list[str]:
+    """Return the ids that ``import --instance i-1`` gives."""
+    ids: list[str] = []
+    importer = Importer(make_adapter(tool, instance="i-1"), lambda event: ids.append(event.event_id))
+    importer.run(InputFile("file", io.BytesIO(content)))
+    return ids
+
+
 class ReportedError:
     """An error as librdkafka reports it."""
 
@@ -53,12 +64,16 @@ class ReportedError:
 
 
 class FakeKafka:
-    """A producer. While it is ``away`` nothing is acknowledged; ``refuses`` is the error of every record."""
+    """A producer. While it is ``away`` nothing is acknowledged.
+
+    ``refuses`` is the error of every record, and ``refuses_next`` are those of the next records; empty for none.
+    """
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
         self.away = False
         self.refuses = ""
+        self.refuses_next: deque[str] = deque()
         self.refusals = 0
         self._waiting: deque[tuple[dict[str, Any], Callable[..., None]]] = deque()
         self._changed = threading.Condition()
@@ -73,9 +88,9 @@ class FakeKafka:
             self._changed.wait_for(lambda: self._waiting and not self.away, seconds)
             ready = [] if self.away else [self._waiting.popleft() for _ in range(len(self._waiting))]
         for record, report in ready:
-            if self.refuses:
+            if refusal := self.refuses_next.popleft() if self.refuses_next else self.refuses:
                 self.refusals += 1
-                report(ReportedError(self.refuses), None)
+                report(ReportedError(refusal), None)
             else:
                 self.records.append(record)
                 report(None, None)

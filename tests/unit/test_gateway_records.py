@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,8 @@ import structlog
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
-from grantledger.producers.adapters import make_adapter
 from grantledger.producers.gateway import tool_records
-from grantledger.producers.importer import Importer
-from grantledger.producers.input_files import InputFile
-from support.gateway import TOKENS, GatewayInProcess
+from support.gateway import TOKENS, GatewayInProcess, imported_ids
 from support.wrapping import OBJECTS, STRINGS
 
 SAMPLES = {
@@ -36,14 +32,6 @@ PROTOBUF = {"content-type": "application/x-protobuf"}
 def session(number: int) -> bytes:
     record = {"event": "session.start", "code": "T2000I", "uid": f"u{number}", "sid": f"s{number}", "user": "alice"}
     return json.dumps({**record, "time": "2024-05-01T10:00:00Z"}).encode()
-
-
-def imported_ids(tool: str, content: bytes) -> list[str]:
-    """Return the ids that ``import --instance i-1`` gives."""
-    ids: list[str] = []
-    importer = Importer(make_adapter(tool, instance="i-1"), lambda event: ids.append(event.event_id))
-    importer.run(InputFile("file", io.BytesIO(content)))
-    return ids
 
 
 @pytest.fixture(scope="module")
