@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 from ..base.text import printable
 from ..runtime.settings import Settings
-from .grants import OF_SOURCE, SourceOption, TenantOption
+from .grants import OF_SOURCE, TenantOption
 from .lag_note import asking_states
 from .output import Column, Output, Row, print_table, span, text_column
 
@@ -28,6 +30,11 @@ ORDER BY indexOf(['never heard', 'silent', 'no events', 'heard'], state), name, 
 """  # noqa: S608 - our own text
 DAY = 86_400
 _STYLES = {"never heard": "yellow", "silent": "yellow"}
+
+
+SourceOption = Annotated[
+    str, typer.Option(metavar="SYSTEM[/INSTANCE]", help="Only this tool, or this installation of it.")
+]
 
 
 def command(settings: Settings, output: Output, tenant: TenantOption = "", source: SourceOption = "") -> None:

@@ -6,12 +6,14 @@ CREATE VIEW added_sources
     source_instance String COMMENT 'Its installation, by the name in the watch policy if it has several; a pattern with * and ? where the policy has one',
     tenant String COMMENT 'The only tenant for which it may report; empty: every tenant',
     registered Bool COMMENT 'Registered with sources add: only its signed events count',
-    added_at DateTime64(6, 'UTC') COMMENT 'When it was first registered, or named in the watch policy'
+    added_at DateTime64(6, 'UTC') COMMENT 'When it was first registered, or named in the watch policy',
+    pattern String COMMENT 'source_instance for LIKE: patterns have % and _'
 )
 AS WITH (SELECT (arrayPushBack(groupArray(concat(system, '\0', name)), '\0'), arrayPushBack(groupArray(instance), '')) FROM instance_names) AS names
 SELECT
     source_system, transform(concat(source_system, '\0', stated_instance), names.1, names.2, stated_instance) AS source_instance,
-    max(only_tenant) AS tenant, CAST(max(is_registered), 'Bool') AS registered, min(since) AS added_at
+    max(only_tenant) AS tenant, CAST(max(is_registered), 'Bool') AS registered, min(since) AS added_at,
+    replaceAll(replaceAll(replaceAll(replaceAll(replaceAll(source_instance, '\\', '\\\\'), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_') AS pattern
 FROM
 (
     -- Since its last removal, if there is one.
@@ -68,40 +70,38 @@ CREATE VIEW never_heard_sources
     tenant String COMMENT 'The only tenant for which it may report; empty: every tenant',
     registered Bool COMMENT 'Registered with sources add: only its signed events count',
     added_at DateTime64(6, 'UTC') COMMENT 'When it was first registered, or named in the watch policy',
-    something_came Bool COMMENT 'Something came in its name: rejected or unsigned events, or reports about records that are no events'
+    something_came Bool COMMENT 'Something came in its name: historical, rejected or unsigned events, or reports about records that are no events',
+    pattern String COMMENT 'source_instance for LIKE: patterns have % and _'
 )
 AS WITH
     (SELECT (arrayPushBack(groupArray(concat(system, '\0', name)), '\0'), arrayPushBack(groupArray(instance), '')) FROM instance_names) AS names,
     (SELECT groupArray((source_system, source_instance)) FROM added_sources) AS added,
+    (SELECT if(policy = '', 3600, JSONExtractFloat(policy, 'history_after_seconds')) FROM watch_policy) AS history_after,
     (
         SELECT groupUniqArray((
             toString(source_system), transform(concat(source_system, '\0', source_instance), names.1, names.2, toString(source_instance)),
             decode_error = '' AND signature NOT IN ('missing', 'invalid') AND event_type != 'source.report'
+                AND dateDiff('microsecond', occurred_at, if(signature = 'valid', least(ifNull(received_at, recorded_at), recorded_at), recorded_at)) / 1e6 < history_after
         ))
-        FROM entries
+        FROM (SELECT *, if(bitTest(flags, 0), toDateTime64(append_time, 6, 'UTC'), sealed_at) AS recorded_at FROM entries)
         WHERE source_system IN (SELECT source_system FROM added_sources) AND event_type != 'query.executed'
     ) AS came
 SELECT
     source_system, source_instance, tenant, registered, added_at,
-    CAST(arrayExists(one -> one.1 = source_system AND one.2 LIKE pattern, came), 'Bool') AS something_came
-FROM
-(
-    SELECT
-        *,
-        replaceAll(replaceAll(replaceAll(replaceAll(replaceAll(source_instance, '\\', '\\\\'), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_') AS pattern
-    FROM added_sources
-)
+    CAST(arrayExists(one -> one.1 = source_system AND one.2 LIKE pattern, came), 'Bool') AS something_came,
+    pattern
+FROM added_sources
 WHERE NOT arrayExists(one -> one.3 AND one.1 = source_system AND one.2 LIKE pattern, came)
     -- Where an installation was added, too, that one is expected.
     AND NOT arrayExists(one -> one.1 = source_system AND one.2 LIKE pattern AND match(source_instance, '[*?]') AND one.2 != source_instance, added)
-COMMENT 'Sources that were added and have never sent an event that counts';
+COMMENT 'Sources that were added and have never sent an event that counts. Historical ones do not show that they are connected';
 
 CREATE VIEW source_health
 (
     tenant String COMMENT 'Tenant; empty: no event says which',
     source_system String COMMENT 'The tool',
     source_instance String COMMENT 'Its installation, by the name in the watch policy if it has several; a pattern where only the policy names it',
-    state String COMMENT 'heard; silent: an open finding says so; never heard: expected, and no event that counts; no events: none that counts',
+    state String COMMENT 'heard; silent: an open finding says so; never heard: as in never_heard_sources; no events: none that counts',
     registered Bool COMMENT 'Registered with sources add: only its signed events count',
     expected Bool COMMENT 'Registered, or the watch policy limits its silence',
     signed Bool COMMENT 'The signature of its latest event is valid. Those of sources that are not registered are not checked',
@@ -125,17 +125,14 @@ CREATE VIEW source_health
 )
 AS WITH
     (SELECT (arrayPushBack(groupArray(concat(system, '\0', name)), '\0'), arrayPushBack(groupArray(instance), '')) FROM instance_names) AS names,
-    (
-        SELECT groupArray((
-            source_system,
-            replaceAll(replaceAll(replaceAll(replaceAll(replaceAll(source_instance, '\\', '\\\\'), '_', '\\_'), '%', '\\%'), '*', '%'), '?', '_'),
-            added_at, registered
-        ))
-        FROM added_sources
-    ) AS added
+    (SELECT groupArray((source_system, pattern, added_at, registered)) FROM added_sources) AS added,
+    (SELECT groupArray((source_system, pattern)) FROM never_heard_sources) AS never
 SELECT
     source.tenant AS tenant, source.source_system AS source_system, source.source_instance AS source_instance,
-    multiIf(source.events = 0, if(expected, 'never heard', 'no events'), about.is_silent, 'silent', 'heard') AS state,
+    multiIf(
+        arrayExists(one -> one.1 = source.source_system AND source.source_instance LIKE one.2, never), 'never heard',
+        source.events = 0, 'no events', about.is_silent, 'silent', 'heard'
+    ) AS state,
     CAST(arrayExists(one -> one.4, source.matching), 'Bool') AS registered, CAST(notEmpty(source.matching), 'Bool') AS expected,
     CAST(source.signed, 'Bool') AS signed,
     if(expected, arrayMin(one -> one.3, source.matching), NULL) AS added_at,
@@ -179,7 +176,7 @@ FROM
     UNION ALL
     SELECT
         tenant, source_system, source_instance, 0, NULL, NULL, NULL, NULL, false, 0, [], 0, 0,
-        [(source_system, source_instance, added_at, registered)]
+        [(source_system, pattern, added_at, registered)]
     FROM never_heard_sources
     WHERE NOT something_came
 ) AS source

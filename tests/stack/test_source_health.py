@@ -178,6 +178,8 @@ def test_a_source_that_was_added_and_never_heard_is_found(tmp_path: Path) -> Non
     sources.register("unsigned", -2 * DAY)
     sources.register("unread", -2 * DAY)
     sources.register("quiet", -2 * DAY)
+    sources.register("imported", -2 * DAY)
+    story.give("old", -1, 60, seen=-200, system="imported")
     earlier = POLICY.model_copy(
         update={"source": (*POLICY.source, SourceLimits(system="left", silent_after_seconds=1))}
     )
@@ -187,11 +189,15 @@ def test_a_source_that_was_added_and_never_heard_is_found(tmp_path: Path) -> Non
     story.add(report(story, "skipped", 3, "noise", system="unread"), -1)
     story.signers = {name: one for name, one in story.signers.items() if name != "unsigned"}
     story.give("forged", -1, 60, system="unsigned")
-    silent_for_a_day = ("never", "unsigned", "unread", "quiet", "expected")
+    silent_for_a_day = ("never", "unsigned", "unread", "quiet", "expected", "imported")
     with stored(tmp_path, story.records, sources=sources.registrar.keys) as ask:
         listed = {row["source_system"]: row for row in ask("SELECT * FROM never_heard_sources")}
         assert listed.keys() == {*silent_for_a_day, "new", "back", "anywhere"}
-        assert [name for name, row in listed.items() if row["something_came"]] == ["unsigned", "unread"]
+        assert sorted(name for name, row in listed.items() if row["something_came"]) == [
+            "imported",
+            "unread",
+            "unsigned",
+        ]
         assert (listed["never"]["tenant"], listed["never"]["added_at"]) == ("acme", story.at(-2 * DAY))
         assert listed["back"]["added_at"] == story.at(-5)
         health = {row["source_system"]: row for row in ask("SELECT * FROM source_health")}
