@@ -81,3 +81,14 @@ def test_a_new_token_is_valid_after_sighup_and_a_deleted_one_is_not(
     answer = gateway.client.post("/ingest/vault", headers={"authorization": f"Bearer {token}"})
     assert answer.status_code == 200
     assert gateway.post("/ingest/teleport", b"", source="teleport").status_code == 200
+
+
+def test_a_stop_reports_what_was_taken(pipeline: Pipeline, gateway: GatewayProcess) -> None:
+    gateway.child.stop()
+    reports = (
+        "SELECT tenant, source_instance, report_result, toUInt64(report_records) AS records FROM entries "
+        "WHERE event_type = 'source.report' AND source_system = 'deploy-bot'"
+    )
+    [row] = wait_for(lambda: pipeline.query(reports), "the report is stored")
+    expected = {"tenant": "payments", "source_instance": "eu-1", "report_result": "mapped", "records": 1}
+    assert row | {"records": int(row["records"])} == expected
