@@ -42,9 +42,9 @@ def imported(tool: str, data: bytes) -> ImportReport | None:
 
 
 def seeds(samples: Path) -> list[bytes]:
-    """Return the records of the samples, each as a file."""
+    """Return the records of the samples and of the tests, each as a file."""
     lines: list[bytes] = []
-    for path in sorted(samples.rglob("*")):
+    for path in sorted((*samples.rglob("*"), *Path(__file__).parent.glob("*.jsonl"))):
         if path.suffix in (".jsonl", ".log"):
             lines += path.read_bytes().splitlines()
         elif path.suffix == ".json":
