@@ -45,10 +45,10 @@ WEBHOOK_KEY = b"w" * 32
 CATALOG = SchemaCatalog((event_schema(),))
 
 
-def imported_ids(tool: str, content: bytes) -> list[str]:
-    """Return the ids that ``import --instance i-1`` gives."""
+def imported_ids(tool: str, content: bytes, instance: str | None = "i-1") -> list[str]:
+    """Return the ids that ``import`` gives."""
     ids: list[str] = []
-    importer = Importer(make_adapter(tool, instance="i-1"), lambda event: ids.append(event.event_id))
+    importer = Importer(make_adapter(tool, instance=instance), lambda event: ids.append(event.event_id))
     importer.run(InputFile("file", io.BytesIO(content)))
     return ids
 

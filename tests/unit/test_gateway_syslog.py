@@ -172,7 +172,13 @@ def test_what_is_not_understood_is_counted_and_the_rest_is_stored(gateway: Gatew
 
 @pytest.mark.parametrize(
     ("protocol", "flags"),
-    [("tcp", ["-T"]), ("tcp", ["-T", "--octet-count"]), ("udp", ["-d"]), ("udp", ["-d", "--rfc3164"])],
+    [
+        ("tcp", ["-T"]),
+        ("tcp", ["-T", "--octet-count"]),
+        ("tcp", ["-T", "--rfc3164"]),
+        ("udp", ["-d"]),
+        ("udp", ["-d", "--rfc3164"]),
+    ],
 )
 def test_the_program_logger_can_send(gateway: GatewayInProcess, protocol: str, flags: list[str]) -> None:
     if shutil.which("logger") is None:

@@ -8,7 +8,6 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,8 +15,6 @@ import httpx
 import pytest
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import REGISTRY
 
 from grantledger.base.toml import ConfigError
@@ -25,36 +22,11 @@ from grantledger.producers.gateway.config import GatewayConfig
 from grantledger.producers.gateway.credentials import token_digest
 from grantledger.runtime.gateway import GatewayServer
 from grantledger.runtime.settings import Settings, SettingsError
+from support.certificates import issue
 from support.waiting import wait_for
 
 EVENT = {"event_type": "session.started", "subject": "alice", "session_id": "s"}
 EPOCH = "2024-05-01T10:00:00Z"
-Issued = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def issue(folder: Path, name: str, issuer: Issued | None = None, san: x509.GeneralName | None = None) -> Issued:
-    """Issue a certificate, and write it with its key to ``name.pem``."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-    )
-    if san is not None:
-        builder = builder.add_extension(x509.SubjectAlternativeName([san]), critical=False)
-    made = builder.sign(issuer[1] if issuer else key, hashes.SHA256())
-    text = made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / f"{name}.pem").write_bytes(text)
-    return made, key
 
 
 @pytest.fixture(scope="module")
