@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from ..base.errors import GrantledgerError
-from ..runtime.settings import load_settings, unknown_variables
+from ..runtime.settings import load_settings
+from ..runtime.unknown_variables import unknown_variables
 from .errors import fail
 from .output import Format, FormatOption, Output, timezone
 

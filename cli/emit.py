@@ -16,11 +16,13 @@ from ..producers.event_json import event_from_json, event_to_json
 from ..producers.importer import MAX_RECORD_BYTES
 from ..producers.input_files import InputFile
 from ..producers.json_fields import Fields, parse_object
+from ..producers.redaction.redactor import Redactor
 from ..runtime.settings import Settings
 from ..schemas.event import ACCESS_TYPES, Event
 from ..schemas.rules import InvalidEventError
 from .errors import fail
 from .output import Output, echo
+from .redaction_option import RedactionOption, RedactionRulesOption, redactor
 from .sending import SOME_REFUSED, SourceKeyOption, key_path, open_client, sending_errors
 
 _Record = tuple[Location, bytes | Fields | None, str]
@@ -83,6 +85,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
     denied_by: Annotated[list[str] | None, typer.Option(help="A reviewer who denied; repeatable.")] = None,
     reason: Annotated[str | None, typer.Option(help="Reason for the access.")] = None,
     ticket: Annotated[str | None, typer.Option(help="Ticket for the access.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Customer on whose data the work is done.")] = None,
     outcome: Annotated[str | None, typer.Option(help="success, failure, denied, pending or unknown.")] = None,
     error: Annotated[str | None, typer.Option(help="Error message.")] = None,
     client_ip: Annotated[str | None, typer.Option(help="IP address of the client.")] = None,
@@ -93,6 +96,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
     system: Annotated[str, typer.Option(help="Name of the sender, in source.system.")] = "emit",
     instance: Annotated[str, typer.Option(help="Name of this sender among several, in source.instance.")] = "default",
     source_key: SourceKeyOption = None,
+    redaction: RedactionOption = None,
+    redaction_rules: RedactionRulesOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="With --stdin: send nothing if any line is invalid.")
     ] = False,
@@ -133,6 +138,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
             "removal_evidence": removal_evidence,
             "reason": reason,
             "ticket": ticket,
+            "customer": customer,
             "outcome": outcome,
             "error": error,
             "client_ip": client_ip,
@@ -142,7 +148,7 @@ def command(  # noqa: PLR0917 - one parameter per flag
         records = [(place, Fields(flags, place), "")]
 
     result = _Result()
-    events = _read(records, result)
+    events = _read(records, result, redactor(settings, redaction, redaction_rules))
     if strict:
         checked = list(events)
         events = iter(() if result.refused else checked)
@@ -219,14 +225,15 @@ def flag_of(field: str) -> str:
     return f"--{flag}"
 
 
-def _read(records: Iterable[_Record], result: _Result) -> Iterator[tuple[Location, Event]]:
+def _read(records: Iterable[_Record], result: _Result, redactor: Redactor | None) -> Iterator[tuple[Location, Event]]:
     for place, record, problem in records:
         if isinstance(record, bytes) and not record.strip():
             continue
         try:
             if record is None:
                 raise RecordError(place, None, problem)
-            yield place, event_from_json(parse_object(record, place) if isinstance(record, bytes) else record)
+            event = event_from_json(parse_object(record, place) if isinstance(record, bytes) else record)
+            yield place, event if redactor is None else redactor.event(event)
         except RecordError as error:
             result.refuse(place, error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -20,12 +20,14 @@ from ..producers.follow.config import FollowConfig, FollowedTool, load_follow_co
 from ..producers.follow.follower import Follower
 from ..producers.follow.sender import KAFKA_OPTIONS
 from ..producers.follow.state_file import StateFile
+from ..producers.redaction.redactor import Redactor
 from ..runtime.process import StopRequest, on_stop_signal, serving
 from ..runtime.settings import Settings
 from .errors import fail
 from .import_summary import print_summary
 from .mapping_option import MappingOption
 from .output import Output
+from .redaction_option import RedactionOption, RedactionRulesOption, redactors
 from .sending import SOME_REFUSED, SourceKeyOption, key_path, make_client, plain
 
 log = structlog.get_logger("grantledger.follow")
@@ -54,6 +56,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
     ] = None,
     tenant: Annotated[str, typer.Option(help="Tenant of the events.")] = "default",
     source_key: SourceKeyOption = None,
+    redaction: RedactionOption = None,
+    redaction_rules: RedactionRulesOption = None,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +84,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
         fail("--tools names everything: leave TOOL, FILE, --instance, --mapping and --tenant out")
     else:
         followed = load_follow_config(tools)
+    rules = redactors(settings, redaction, redaction_rules)
+    redactor_of = {one.name: rules.of(one.redaction) for one in followed.follow}
     path = state or settings.data_dir / "follow" / "positions.json"
     clients: dict[Path | None, Client] = {}
 
@@ -93,11 +99,10 @@ def command(  # noqa: PLR0917 - one parameter per flag
     with state_file.locked():
         try:
             if once:
-                _once(followed, state_file, client_of, output, lambda: None not in clients)
+                _once(followed, state_file, client_of, redactor_of, output=output, signed=lambda: None not in clients)
             else:
-                _follow(
-                    followed, state_file, client_of, settings, "follow" if state is None else f"follow-{state.stem}"
-                )
+                name = "follow" if state is None else f"follow-{state.stem}"
+                _follow(followed, state_file, client_of, redactor_of, settings=settings, name=name)
         finally:
             for client in clients.values():
                 with suppress(ClientError):  # what is not acknowledged is before no position
@@ -125,6 +130,8 @@ def _follow(
     followed: FollowConfig,
     state_file: StateFile,
     client_of: Callable[[FollowedTool], Client],
+    redactor_of: Mapping[str, Redactor | None],
+    *,
     settings: Settings,
     name: str,
 ) -> None:
@@ -146,7 +153,7 @@ def _follow(
             )
 
         try:
-            follower = Follower(followed.follow, state_file, answered)
+            follower = Follower(followed.follow, state_file, answered, redactors=redactor_of)
         except KafkaUnavailableError:
             if stop.event.is_set():
                 return
@@ -161,11 +168,13 @@ def _once(
     followed: FollowConfig,
     state_file: StateFile,
     client_of: Callable[[FollowedTool], Client],
+    redactor_of: Mapping[str, Redactor | None],
+    *,
     output: Output,
     signed: Callable[[], bool],
 ) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))  # the summary tells it
-    follower = Follower(followed.follow, state_file, client_of, once=True)
+    follower = Follower(followed.follow, state_file, client_of, once=True, redactors=redactor_of)
     on_stop_signal(follower.stop)
     problems: list[str] = []
     try:

@@ -22,6 +22,7 @@ from .errors import fail, open_to_write
 from .import_summary import print_summary
 from .mapping_option import MappingOption
 from .output import Output
+from .redaction_option import RedactionOption, RedactionRulesOption, redactor
 from .sending import SOME_REFUSED, SourceKeyOption, key_path, open_client, plain
 
 
@@ -48,6 +49,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
     history: Annotated[
         bool, typer.Option("--history", help="Mark the events as history: their late_records findings are info.")
     ] = False,
+    redaction: RedactionOption = None,
+    redaction_rules: RedactionRulesOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and count; send nothing.")] = False,
 ) -> None:
     """Import a tool's audit files.
@@ -60,7 +63,8 @@ def command(  # noqa: PLR0917 - one parameter per flag
     Exit codes: 0 all read and acknowledged; 1 some records failed; 2 a file or object cannot be read, or nothing can be
     sent.
     """
-    adapter = make_adapter(tool, instance=instance, tenant=tenant, mapping=mapping)
+    rules = redactor(settings, redaction, redaction_rules)
+    adapter = make_adapter(tool, instance=instance, tenant=tenant, mapping=mapping, redactor=rules)
     sources = inputs(files)
     client = None if dry_run else open_client(settings, source_key=source_key, history=history)
     problem: str | None = None

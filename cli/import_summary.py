@@ -31,6 +31,7 @@ def print_summary(
     if acknowledged is not None:
         counts.append(("acknowledged" if signed else "acknowledged (unsigned)", acknowledged))
     counts += [("sent without raw (too large)", report.without_raw)] if report.without_raw else []
+    counts += [(f"redacted: {rule}", count) for rule, count in report.redacted.most_common()]
     without_environment = list(report.resources.values()).count(False)
     columns = [text_column("records and events", "name"), Column("count", lambda row: f"{row['count']:,}", right=True)]
     result = {
@@ -48,6 +49,7 @@ def print_summary(
             for failure in report.failures
         ],
         "unwrapped": dict(sorted(report.unwrapped.items())),
+        "redacted": dict(sorted(report.redacted.items())),
         "of_other_tools": [
             {"file": file, "tool": tool, "records": count} for (file, tool), count in report.of_other_tools.items()
         ],

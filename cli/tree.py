@@ -33,6 +33,9 @@ COMMANDS: Mapping[str, Command | Group] = {
     "check-mapping": Command(
         "Check a mapping file for a tool without an adapter, and show what becomes of records.", "check_mapping:command"
     ),
+    "check-redaction": Command(
+        "Check the rules of redaction, and show what they remove from texts.", "check_redaction:command"
+    ),
     "import": Command("Send the records of a tool's audit files through its adapter.", "import_:command"),
     "follow": Command(
         "Send the records of a tool as it writes them, across rotations and restarts.", "follow:command", "follow"

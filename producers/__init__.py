@@ -38,6 +38,8 @@ from .constructors import (
     session_started,
 )
 from .options import OptionError
+from .redaction.file import make_redactor
+from .redaction.redactor import Redactor
 from .registry import RegistryError, SchemaRegistry
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "InvalidEventError",
     "OptionError",
     "QueueFullError",
+    "Redactor",
     "RegistryError",
     "Resource",
     "SchemaRegistry",
@@ -63,6 +66,7 @@ __all__ = [
     "grant_extended",
     "grant_failed",
     "grant_revoked",
+    "make_redactor",
     "policy_changed",
     "request_approved",
     "request_cancelled",

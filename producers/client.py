@@ -21,6 +21,7 @@ from ..schemas.event import SOURCE_REPORT, Event, EventSource
 from ..schemas.rules import InvalidEventError
 from .kafka_record import EventTooLargeError, KafkaRecord, KafkaRecords, RecordSigner
 from .options import OptionError, safe_options
+from .redaction.redactor import Redactor
 from .registry import SchemaRegistry
 
 __all__ = [
@@ -90,6 +91,7 @@ class Client:
             single-object encoding.
         on_delivery: called once per event with its delivery report, in a thread that is using this client.
         signer: signs every event, as a registered source must; see :mod:`.signing`.
+        redactor: removes secrets from every event, see :func:`.redaction.file.make_redactor`. Default: none does.
         queue_timeout: how many seconds ``send`` waits while the queue is full.
         make_producer: makes the Kafka producer; for tests.
 
@@ -108,6 +110,7 @@ class Client:
         lifecycle_shards: int = 1,
         registry: SchemaRegistry | None = None,
         signer: RecordSigner | None = None,
+        redactor: Redactor | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
         queue_timeout: float = QUEUE_SECONDS,
         make_producer: Callable[[dict[str, Any]], Any] = Producer,
@@ -120,6 +123,7 @@ class Client:
         self._tenant = tenant
         self._records = KafkaRecords(checked, topic_prefix, lifecycle_shards, registry)
         self._signer = signer
+        self._redactor = redactor
         self._on_delivery = on_delivery
         self._queue_timeout = queue_timeout
         self._pid = os.getpid()
@@ -155,6 +159,8 @@ class Client:
         self._check_usable()
         self._producer.poll(0)
         self._raise_failures()
+        if self._redactor is not None:
+            event = self._redactor.event(event)
         # One lock around numbering and queueing keeps seq in the order of the records.
         with self._lock:
             stamped = self._stamp(event)

@@ -15,6 +15,7 @@ from .client import EventTooLargeError
 from .envelopes import Envelopes, ToolRecord
 from .envelopes.looks import looks_like
 from .input_files import InputFile
+from .redaction.marks import MARK_START, rules_in
 from .source_reports import RecordCounts, ReportedSource
 
 MAX_RECORD_BYTES = 1024 * 1024
@@ -49,6 +50,7 @@ class ImportReport:
         failures: the first ``KEPT_FAILURES`` failed records, without those of another tool. Records that no adapter
             reads and that look alike are one failure per file.
         unwrapped: the number of records by envelope.
+        redacted: the number of records by rule of redaction.
         of_other_tools: the number of failed records that look like another tool's, by file and tool.
         kept: the number of failed records that were reported one by one.
         resources: the first ``MOST_RESOURCES`` resources, and whether a record names the environment of each.
@@ -65,6 +67,7 @@ class ImportReport:
     of_other_tools: Counter[tuple[str, str]] = field(default_factory=Counter)
     unwrapped: Counter[str] = field(default_factory=Counter)
     kept: int = 0
+    redacted: Counter[str] = field(default_factory=Counter)
     resources: dict[tuple[str, str], bool] = field(default_factory=dict)
     without_instance: int = 0
     newest: datetime | None = None
@@ -110,6 +113,7 @@ class ImportReport:
         self.of_other_tools += other.of_other_tools
         self.unwrapped += other.unwrapped
         self.kept += other.kept
+        self.redacted += other.redacted
         for name, named_environment in other.resources.items():
             if name in self.resources or len(self.resources) < MOST_RESOURCES:
                 self.resources[name] = named_environment or self.resources.get(name, False)
@@ -203,6 +207,8 @@ class Importer:
         else:
             self.report.mapped += 1
             self.counts.add_mapped(mapped[0].source.instance)
+            if MARK_START.encode() in (raw := mapped[0].raw or b""):
+                self.report.redacted.update(set(rules_in(raw.decode("utf-8", "replace"))))
 
     def _is_kept(self, record: ToolRecord, result: str, reason: str) -> bool:
         """Report a well-formed record that is not mapped, with the record. Return whether that was possible."""

@@ -33,6 +33,7 @@ from ..producers.options import safe_options
 from ..producers.source_reports import REPORT_SECONDS
 from ..webhooks.signing import parse_signing_keys, verifies
 from .event_schemas import schema_registry
+from .redaction import Redactors
 from .settings import Settings, SettingsError
 from .source_keys import sender_signer
 
@@ -194,12 +195,14 @@ class GatewayServer:
 
     def _sources(self, config: GatewayConfig, known: Mapping[str, SourceAtWork]) -> dict[str, SourceAtWork]:
         """Return the sources of a configuration. One that is the same as before keeps what its adapter remembers."""
+        redactors = Redactors(self._settings)
         signers = {path: sender_signer(self._settings, path) for one in config.source if (path := one.source_key)}
         found = {}
         for one in config.source:
             before = known.get(one.name)
             source = before if before is not None and before.config == one else SourceAtWork(one)
             source.signer = signers[one.source_key] if one.source_key else None
+            source.redact_by(redactors.of(one.redaction))
             found[one.name] = source
         return found
 

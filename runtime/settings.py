@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_origin
 
@@ -26,8 +25,6 @@ DEPLOYMENT_FILE = Path("deployment")
 FROM_STACK = ("deployment", "kafka_bootstrap_servers", "topic_prefix", "lifecycle_shards")
 """Settings that a running local stack passes on to commands in its data folder."""
 
-_FOR_TESTS = (f"{PREFIX}TEST_", f"{PREFIX}SAMPLES")
-"""Beginnings of the variables that only the tests read."""
 _SECRET_OPTION = re.compile(r"password|secret|token|pem$|key$|jaas|credential|oauthbearer\.config", re.IGNORECASE)
 """Options of librdkafka and clickhouse-connect whose values are secrets."""
 _USERINFO = re.compile(r"://[^/@\s]*@")
@@ -176,6 +173,12 @@ class Settings(BaseModel):
         description="SQLite file with undelivered alerts, on a local disk. Default: alerts/outbox.sqlite3 in the data "
         "folder.",
     )
+    redaction: Literal["off", "default", "strict"] = Field(
+        "default",
+        description="What every way in removes from records before they are hashed: off nothing, default secrets, "
+        "strict also personal data: docs/redaction.md. Each source of the gateway and of `follow` may have its own.",
+    )
+    redaction_rules: Path | None = Field(None, description="TOML file with further rules of redaction.")
     gateway_config: Path | None = Field(None, description="TOML file of the gateway: its address, sources and tokens.")
     sweep_interval_seconds: float = Field(60.0, ge=1.0, le=86_400.0, description="Time between sweeps.")
     enforce_config: Path | None = Field(
@@ -328,18 +331,6 @@ def load_settings(data_dir: Path | None = None, config: Path | None = None) -> S
         return Settings(**(values | missing)) if missing else settings
     except ValidationError as error:
         raise SettingsError("\n".join(_problems(error, ""))) from None
-
-
-def unknown_variables(names: Iterable[str]) -> list[str]:
-    """Return one line for each name of a variable that looks like a setting and is none."""
-    known = [name.upper() for name in Settings.model_fields]
-    lines = []
-    for name in sorted(name for name in names if name.startswith(PREFIX) and not name.startswith(_FOR_TESTS)):
-        if (ending := name.removeprefix(PREFIX)) not in known:
-            similar = get_close_matches(ending, known, 1)
-            hint = f"Did you mean {PREFIX}{similar[0]}?" if similar else "`grantledger settings` lists all of them."
-            lines.append(f"the environment variable {name} is ignored: there is no such setting. {hint}")
-    return lines
 
 
 def _from_environment(problems: list[str]) -> dict[str, Any]:

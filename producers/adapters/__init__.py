@@ -16,8 +16,9 @@ from typing import Any
 from ...base.errors import UsageError
 from ...base.toml import ConfigError
 from ..json_fields import Fields, Location, RecordError
+from ..redaction.redactor import Redactor
 from .cloudtrail.adapter import CloudTrailAdapter
-from .contract import EVENT_UNKNOWN, Adapter, Mapped, Skipped
+from .contract import DEFAULT_REDACTOR, EVENT_UNKNOWN, Adapter, Mapped, Skipped
 from .hoop.adapter import HoopAdapter
 from .kubernetes.adapter import KubernetesAdapter
 from .mapping.adapter import SHIPPED, load_mapping
@@ -42,6 +43,7 @@ EVENT = "event"
 
 __all__ = [
     "ADAPTERS",
+    "DEFAULT_REDACTOR",
     "EVENT",
     "EVENT_UNKNOWN",
     "Adapter",
@@ -93,7 +95,14 @@ def adapter_class(tool: str, mapping: Path | None = None) -> type[Adapter]:
 
 
 def make_adapter(
-    tool: str, *, instance: str | None = None, tenant: str = "default", mapping: Path | None = None
+    tool: str,
+    *,
+    instance: str | None = None,
+    tenant: str = "default",
+    mapping: Path | None = None,
+    redactor: Redactor | None = DEFAULT_REDACTOR,
 ) -> Adapter:
     """Return an adapter at work. Errors as of :func:`adapter_class`; for the options, see :class:`Adapter`."""
-    return adapter_class(tool, mapping)(instance=instance, tenant=tenant)
+    adapter = adapter_class(tool, mapping)(instance=instance, tenant=tenant)
+    adapter.redactor = redactor
+    return adapter

@@ -10,6 +10,12 @@ from typing import Any, ClassVar, final
 from ...schemas.event import Event, Mapping
 from ...schemas.rules import InvalidEventError, check
 from ..json_fields import Fields, Location, RecordError, parse_object
+from ..redaction.marks import MARK_START
+from ..redaction.redactor import Known, Redaction, Redactor, known_of
+
+_MARK_START = MARK_START.encode()
+DEFAULT_REDACTOR = Redactor()
+"""The built-in rules of the level default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,9 @@ class Adapter(ABC):
     """Sets of members. A JSON object with all members of one set is probably a record of this tool: it is not opened as
     an envelope, and `import` can name the right tool for a file that was given to another adapter."""
 
+    HIDES: ClassVar[tuple[bytes, ...]] = ()
+    """What a record has if ``redact`` may find anything in it: one of these. ``redact`` is called for no other."""
+
     COVERS: ClassVar[tuple[str, ...]] = ()
     """What becomes an event, in short sentences, for ``grantledger adapters``."""
     DOES_NOT_SAY: ClassVar[tuple[str, ...]] = ()
@@ -82,6 +91,8 @@ class Adapter(ABC):
     def __init__(self, *, instance: str | None = None, tenant: str = "default") -> None:
         self.instance = instance
         self.tenant = tenant
+        self.redactor: Redactor | None = DEFAULT_REDACTOR
+        """Removes secrets from each record before it is mapped and hashed. None: records stay as they are."""
         self._mapping = Mapping(self.SYSTEM, self.VERSION)
 
     @final
@@ -103,6 +114,8 @@ class Adapter(ABC):
         mapped = self.map(record)
         if isinstance(mapped, Skipped):
             return mapped
+        if self.redactor is not None and (_MARK_START in raw or self._hides(raw)):
+            mapped = tuple(_marked(event) for event in mapped)
         digest = hashlib.sha256(raw).digest()
         tenant, mapping = self.tenant, self._mapping
         events = tuple(replace(one, tenant=tenant, mapping=mapping, raw=raw, raw_sha256=digest) for one in mapped)
@@ -127,8 +140,17 @@ class Adapter(ABC):
             return None
 
     def _without_secrets(self, record: Fields, raw: bytes) -> tuple[Fields, bytes]:
-        redacted = self.redact(record)
-        return (record, raw) if redacted is None else (redacted, redacted.encoded())
+        if self.redactor is None:
+            return record, raw
+        own = self.redact if self._hides(raw) else None
+        try:
+            values = self.redactor.record(record.values, raw, lambda: self._known(record), own)
+        except RecursionError:
+            raise RecordError(record.location, None, "nested too deeply") from None
+        if values is record.values:
+            return record, raw
+        redacted = replace(record, values=values)
+        return redacted, redacted.encoded()
 
     @property
     def mapping(self) -> Mapping:
@@ -151,13 +173,36 @@ class Adapter(ABC):
         """Return whether the record of a line goes on in the next one. ``begun``: the line continues one itself."""
         return False
 
-    def redact(self, record: Fields) -> Fields | None:
-        """Return a record without the secrets that the tool wrote into it, or None if it contains none.
+    def redact(self, values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+        """Return a record without the secrets that only the adapter finds, such as those in encoded members.
 
-        The result takes the place of the record: it is mapped and hashed, and ``raw`` contains it.
+        What the rules find in texts, in the words of commands and in members with the names of secrets is removed
+        afterwards. The result takes the place of the record: it is mapped and hashed, and ``raw`` contains it.
         """
-        return None
+        return values
+
+    def _hides(self, raw: bytes) -> bool:
+        return any(hiding in raw for hiding in self.HIDES)
+
+    def _known(self, record: Fields) -> Known:
+        """Return what the events of a record say. Another adapter maps it, so that this one remembers nothing of it."""
+        try:
+            mapped = type(self)(instance=self.instance, tenant=self.tenant).map(record)
+        except (RecordError, InvalidEventError):
+            return Known()
+        return Known() if isinstance(mapped, Skipped) else known_of(mapped)
 
     @abstractmethod
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one parsed record, or the reason to skip it. ``read`` adds the other fields."""
+
+
+def _marked(event: Event) -> Event:
+    """Return an event whose action is marked if a mark stands in it."""
+    action = event.action
+    if action is None or action.redacted:
+        return event
+    texts = (action.command, action.query, *action.args)
+    if not any(MARK_START in text for text in texts if text):
+        return event
+    return replace(event, action=replace(action, redacted=True))

@@ -8,6 +8,8 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
+from ..redaction.marks import MARK_START
+
 UNKNOWN = "unknown"
 """For a required field that the record does not contain."""
 
@@ -23,8 +25,11 @@ def synthesized(kind: str, *parts: str) -> str:
 
 
 def grant_ids(native: str | None, kind: str, *parts: str) -> dict[str, Any]:
-    """Return ``grant_id`` and ``grant_id_kind``: the tool's own id, or an id made from ``kind`` and ``parts``."""
-    if native:
+    """Return ``grant_id`` and ``grant_id_kind``: the tool's own id, or an id made from ``kind`` and ``parts``.
+
+    A secret that was removed, such as the token itself, is no id: others look the same.
+    """
+    if native and MARK_START not in native:
         return {"grant_id": native, "grant_id_kind": "native"}
     return {"grant_id": synthesized(kind, *parts), "grant_id_kind": "synthesized"}
 

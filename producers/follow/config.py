@@ -10,11 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ...base.errors import UsageError
 from ...base.toml import load_toml
 from ..adapters import adapter_class
+from ..redaction.redactor import Level
 from .streams import JOURNALD, PIPE
 
 
 class FollowedTool(BaseModel):
-    """One tool, its installation, and where its records are. ``mapping``: the mapping file of a tool, if any."""
+    """One tool, its installation, and where its records are.
+
+    Attributes:
+        mapping: the mapping file of a tool, if any.
+        redaction: the level of redaction; None: that of the deployment.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,6 +30,7 @@ class FollowedTool(BaseModel):
     tenant: str = Field("default", min_length=1)
     files: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
     source_key: Path | None = None
+    redaction: Level | None = None
 
     @field_validator("tool")
     @classmethod

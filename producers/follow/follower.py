@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from ...schemas.event import Event
+from ..adapters import DEFAULT_REDACTOR
 from ..client import Client
 from ..importer import ImportReport
+from ..redaction.redactor import Redactor
 from .config import FollowedTool
 from .sender import STOP_SECONDS, EventSender, InterruptedWaitError
 from .state_file import StateFile, ToolState
@@ -31,6 +34,7 @@ class Follower:
         state_file: has the positions. The caller holds its lock.
         open_client: returns the client for the events of a tool. Tools with the same client share it.
         once: read to the ends and stop there.
+        redactors: what removes secrets, by the name of a tool; the others have the default.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Follower:
         open_client: Callable[[FollowedTool], Client],
         *,
         once: bool = False,
+        redactors: Mapping[str, Redactor | None] = MappingProxyType({}),
     ) -> None:
         self._stop = threading.Event()
         self._once = once
@@ -47,7 +52,13 @@ class Follower:
         self._kept: dict[str, ToolState] = state_file.read()
         self._senders: list[EventSender] = []
         self._tools = [
-            ToolFollower(tool, self._kept.get(tool.name), self._send_with(open_client(tool)), once=once)
+            ToolFollower(
+                tool,
+                self._kept.get(tool.name),
+                self._send_with(open_client(tool)),
+                once=once,
+                redactor=redactors.get(tool.name, DEFAULT_REDACTOR),
+            )
             for tool in tools
         ]
 

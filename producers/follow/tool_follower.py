@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 
 from ...schemas.event import Event
-from ..adapters import make_adapter
+from ..adapters import DEFAULT_REDACTOR, make_adapter
 from ..envelopes import ToolRecord
 from ..importer import Importer, ImportReport
+from ..redaction.redactor import Redactor
 from ..source_reports import REPORT_SECONDS, RecordCounts, SourceReports
 from . import metrics
 from .config import FollowedTool
@@ -29,17 +30,26 @@ class ToolFollower:
         state: what was kept of it; None before the first start.
         send: receives each event.
         once: read to the ends and stop there.
+        redactor: removes secrets from records.
     """
 
     def __init__(
-        self, tool: FollowedTool, state: ToolState | None, send: Callable[[Event], object], *, once: bool
+        self,
+        tool: FollowedTool,
+        state: ToolState | None,
+        send: Callable[[Event], object],
+        *,
+        once: bool,
+        redactor: Redactor | None = DEFAULT_REDACTOR,
     ) -> None:
         self.report = ImportReport()
         """What was read; only with ``once``."""
         self.name = tool.name
         self._once = once
         self._state = state if state is not None else ToolState(since=time.time_ns())
-        adapter = make_adapter(tool.tool, instance=tool.instance, tenant=tool.tenant, mapping=tool.mapping)
+        adapter = make_adapter(
+            tool.tool, instance=tool.instance, tenant=tool.tenant, mapping=tool.mapping, redactor=redactor
+        )
         self._send = send
         self._importer = Importer(adapter, send, keep=send, way="follow")
         self._reports = SourceReports(self._importer.source)

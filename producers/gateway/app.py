@@ -167,6 +167,8 @@ class Gateway:
             event_id, refusal = None, found
             if not isinstance(found, Refused):
                 try:
+                    if source.redactor is not None:
+                        found = source.redactor.event(found)  # noqa: PLW2901
                     outcome.records.append(stamp.record(found))
                     event_id = found.event_id
                     outcome.counts.add_mapped(found.source.instance)

@@ -17,6 +17,7 @@ from ...base.toml import ConfigError, load_toml
 from ...schemas.event import DEFAULT_TENANT
 from ...schemas.own_sources import PREFIX
 from ..adapters import adapter_class
+from ..redaction.redactor import Level
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Text = Annotated[str, Field(min_length=1, max_length=255)]
@@ -37,6 +38,7 @@ class GatewaySource(BaseModel):
         source_key: signs its events, as a registered source must.
         certificate_names: names in a client certificate (DNS, URI or e-mail of the SAN, or the common name).
         webhook_secret: signs its requests by Standard Webhooks.
+        redaction: the level of redaction; None: that of the deployment.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +54,7 @@ class GatewaySource(BaseModel):
     requests_per_second: float = Field(1000.0, gt=0, le=1_000_000)
     certificate_names: tuple[Text, ...] = ()
     webhook_secret: SecretReference | None = None
+    redaction: Level | None = None
 
     @field_validator("tool")
     @classmethod

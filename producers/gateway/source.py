@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import structlog
 
-from ..adapters import ADAPTERS, Adapter, UnknownToolError, make_adapter
+from ..adapters import ADAPTERS, DEFAULT_REDACTOR, Adapter, UnknownToolError, make_adapter
 from ..kafka_record import RecordSigner
+from ..redaction.redactor import Redactor
 from ..source_reports import ReportedSource, SourceReports
 from .config import GatewaySource
 from .problems import ProblemError
@@ -47,9 +48,14 @@ class Rate:
 
 
 class SourceAtWork:
-    """A source, its signer if it has one, and the adapter of its tool."""
+    """A source, its signer if it has one, what it redacts, and the adapter of its tool."""
 
-    def __init__(self, config: GatewaySource, signer: RecordSigner | None = None) -> None:
+    def __init__(
+        self,
+        config: GatewaySource,
+        signer: RecordSigner | None = None,
+        redactor: Redactor | None = DEFAULT_REDACTOR,
+    ) -> None:
         self.config, self.signer = config, signer
         self.rate = Rate(config.requests_per_second)
         self.lock = asyncio.Lock()
@@ -63,6 +69,13 @@ class SourceAtWork:
         system = config.system or (self.adapter.SYSTEM if self.adapter else config.name)
         mapping = self.adapter.mapping if self.adapter else None
         self.reports = SourceReports(ReportedSource(system, config.instance, WAY, config.tenant, mapping))
+        self.redact_by(redactor)
+
+    def redact_by(self, redactor: Redactor | None) -> None:
+        """Redact what comes from now on by other rules."""
+        self.redactor = redactor
+        if self.adapter is not None:
+            self.adapter.redactor = redactor
 
     def note_refused(self, count: int, problem: str) -> None:
         """Log refused records, once per ``LOG_SECONDS``: a collector may not read answers."""

@@ -69,7 +69,7 @@ CREATE TABLE entries
     args Array(String) COMMENT 'Arguments of the command',
     query String COMMENT 'Query',
     exit_code Nullable(Int64) COMMENT 'Exit code of the command',
-    redacted Bool COMMENT 'The tool removed part of the action',
+    redacted Bool COMMENT 'Part of the action was removed, by the tool or by redaction',
     truncated Bool COMMENT 'The tool truncated the action',
     query_rows Nullable(Int64) COMMENT 'On query.executed: rows of the answer',
     query_duration_ms Nullable(Int64) COMMENT 'On query.executed: how long it took',

@@ -115,6 +115,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "settings": (fixed(), "commands.example"),
     "adapters": (fixed(), "cloudtrail (built in"),
     "check-mapping": (fixed(SUDO), "valid: sudo"),
+    "check-redaction": (fixed(), "private_key"),
     "gateway token": (fixed("bot"), TOKEN_PREFIX),
     "check-event": (lambda ledger: (ledger.event,), "right. The pipeline will understand"),
     "import": (lambda ledger: ("vault", ledger.vault_log), "records and events"),

@@ -27,6 +27,7 @@ from grantledger.producers.gateway.spool import SpoolFile
 from grantledger.producers.importer import Importer
 from grantledger.producers.input_files import InputFile
 from grantledger.producers.kafka_record import KafkaRecords, RecordSigner
+from grantledger.producers.redaction.file import make_redactor
 from grantledger.runtime.children import ChildSpec
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import decode
@@ -159,7 +160,10 @@ class GatewayInProcess:
             on_failure=self.failures.append,
             spool_after=spool_after,
         )
-        at_work = {one.name: SourceAtWork(one, (signers or {}).get(one.name)) for one in config.source}
+        at_work = {
+            one.name: SourceAtWork(one, (signers or {}).get(one.name), make_redactor(one.redaction or "default"))
+            for one in config.source
+        }
         self.gateway = Gateway(
             at_work,
             Credentials(config, webhooks, **clocks),

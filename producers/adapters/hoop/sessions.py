@@ -9,6 +9,7 @@ from typing import Any
 from ....schemas.event import Action, Actor, Event, Subject
 from ...constructors import outcome_of_exit_code
 from ...json_fields import Fields
+from ...redaction.redactor import Redaction
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN
 from .record import HoopRecord
@@ -83,6 +84,24 @@ def _action(payload: Fields) -> Action | None:
     if payload.text("connection_type") == "database":
         return Action(query=text, truncated=cut)
     return Action(command=" ".join(command) or text, args=(text,) if command else (), truncated=cut)
+
+
+def without_secrets_in_input(values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+    """Return a record whose input, which is in Base64, is without secrets."""
+    payload = values.get("payload")
+    if isinstance(payload, dict):
+        return {**values, "payload": without_secrets_in_input(payload, redaction)}
+    encoded = values.get("input")
+    if not isinstance(encoded, str):
+        return values
+    try:
+        text = base64.b64decode(encoded, validate=True).decode("utf-8", "surrogateescape")
+    except (binascii.Error, ValueError):
+        return values
+    clean = redaction.text(text, is_query=values.get("connection_type") == "database")
+    if clean == text:
+        return values
+    return {**values, "input": base64.b64encode(clean.encode("utf-8", "surrogateescape")).decode("ascii")}
 
 
 def _input(payload: Fields) -> str | None:

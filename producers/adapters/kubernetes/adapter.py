@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ...json_fields import Fields, RecordError
+from ...redaction.redactor import Redaction
 from ..contract import Adapter, Mapped, Skipped
 from .bindings import map_binding, map_policy
 from .cloud_formats import is_aks, is_azure_record, is_cloud_audit_entry, is_gke, of_aks, of_gke
@@ -33,7 +34,7 @@ class KubernetesAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
     COVERS: ClassVar[tuple[str, ...]] = (
         "role bindings, as grants per subject; changes of roles, as policy.changed",
         "tokens of service accounts and client certificates, as grants that end by themselves",
@@ -48,6 +49,7 @@ class KubernetesAdapter(Adapter):
     )
     MARKS: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"auditID", "stage"}),)
     REMEMBERS: ClassVar[bool] = True
+    HIDES: ClassVar[tuple[bytes, ...]] = (b"exec", b"/proxy", b'"env"', b"ecret", b"last-applied")
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "access_review": "a question of a program about permissions or a token",
         "api_read": "an ordinary request that reads objects",
@@ -74,9 +76,9 @@ class KubernetesAdapter(Adapter):
         """Return whether this is an audit record, in the form of the API server, of GKE or of AKS."""
         return super().owns(record) or is_gke(record) or is_aks(record)
 
-    def redact(self, record: Fields) -> Fields | None:
-        """Return a record without the secrets in commands, environments, tokens and Secrets; None if it has none."""
-        return record_without_secrets(record)
+    def redact(self, values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+        """Return a record without the secrets in URIs, environments and Secrets."""
+        return record_without_secrets(values, redaction)
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""

@@ -1,122 +1,62 @@
-"""Kubernetes: secrets that a record contains are removed before it is hashed, stored or mapped.
+"""Kubernetes: secrets that only this adapter finds, because they are encoded or have no name of their own.
 
-They are in the commands of ``exec`` (in the URI), in ephemeral containers, and in the response to a token request.
+They are in the commands of ``exec`` (in the URI), in the environment of containers, and in objects of kind Secret.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
-from ...json_fields import Fields
+from ...redaction.redactor import MOST_DEPTH, Redaction
+from ...redaction.rules import rule_of_member
 
-REDACTED = "[REDACTED]"
-MOST_DEPTH = 40
-"""What is nested more deeply in an object is left out."""
+SECRET, ENVIRONMENT = "kubernetes_secret", "environment_variable"
+"""The names of the rules."""
 _URIS = frozenset({"requestURI", "RequestUri"})
 _OBJECTS = frozenset({"requestObject", "responseObject", "RequestObject", "ResponseObject", "request", "response"})
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_NAME = (
-    r"[\w.-]{0,40}(?:pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential"
-    r"|authorization)[\w-]{0,40}"
-)
-_VALUE = r"(?:'[^']{0,4096}'|\"[^\"]{0,4096}\"|[^\s'\"&;|]+)"
-_PATTERNS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        # PASSWORD=x, "token": "x"
-        rf"(?<![\w.-])({_NAME}[\"']?\s{{0,4}}[=:]\s{{0,4}}(?:(?:bearer|basic|token)\s{{1,4}})?)({_VALUE})",
-        rf"((?<!\S)--?{_NAME}\s{{1,4}})({_VALUE})",  # --password x
-        r"(\b(?:bearer|basic)\s{1,4})([A-Za-z0-9._~+/=-]{8,})",
-        r"(://[^/\s:@]{0,256}:)([^/\s@]{1,1024})(?=@)",  # https://user:x@host
-        rf"((?<!\S)(?:-u|--user)[ =]?[^\s:]{{1,256}}:)({_VALUE})",  # curl -u user:x
-        r"()((?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)",  # JSON Web Tokens
-        r"()(\b(?:gh[pousr]_[A-Za-z0-9]{20,}|xox[abpr]-[A-Za-z0-9-]{10,}|hv[sbr]\.[\w-]{20,}))",
-        r"()(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*)",
-    )
-)
-"""What comes before a secret, and the secret. Repetitions are bounded: people choose these texts."""
-_SHORT_PASSWORD = re.compile(r"((?<!\S)-p)([^\s=-]\S*)")  # mysql -px
-_OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
-_PASSWORD_OPTIONS = re.compile(r"(?:mysql|mysqldump|mysqladmin|mariadb|sshpass|mongo|mongosh|redis-cli|ldapsearch)")
-_SHORT = {"mongo": "-p", "mongosh": "-p", "redis-cli": "-a", "sshpass": "-p", "ldapsearch": "-w"}
-_WITH_USER = ("curl", "wget")
-"""Programs whose option ``-u`` is followed by a user and a password."""
-_PARAMETER = re.compile(_NAME, re.IGNORECASE)
 
 
-def without_secrets(text: str) -> str:
-    """Return a text in which each value that looks like a secret is replaced by ``[REDACTED]``."""
-    return _replaced(text, (*_PATTERNS, _SHORT_PASSWORD))
+def record_without_secrets(values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+    """Return an audit record of any form without such secrets."""
+    payload = values.get("protoPayload")
+    if isinstance(payload, dict):
+        return {**values, "protoPayload": _cleaned(payload, redaction)}
+    return _cleaned(values, redaction)
 
 
-def _replaced(text: str, patterns: Iterable[re.Pattern[str]]) -> str:
-    for pattern in patterns:
-        text = pattern.sub(lambda found: found[1] + REDACTED if REDACTED not in found[2] else found[0], text)
-    return text
-
-
-def command_without_secrets(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a command without secrets: a value may also be the word after its option."""
-    found: list[str] = []
-    program, follows = "", False
-    for word, before in zip(words, ("", *words), strict=False):
-        if follows and not word.startswith("-"):
-            found.append(REDACTED if word else word)
-            follows = False
-            continue
-        program = program or word.rpartition("/")[2]
-        short = _SHORT.get(program)
-        follows = _OPTION.fullmatch(word) is not None or (short is not None and word == short)
-        if program in _WITH_USER and before in ("-u", "--user"):
-            user, colon, _ = word.partition(":")
-            found.append(f"{user}:{REDACTED}" if colon else word)
-            continue
-        # With other programs, -p is followed by a port, a path or a process.
-        takes_password = short is not None or _PASSWORD_OPTIONS.match(program) or not word.startswith("-p")
-        found.append(_replaced(word, (*_PATTERNS, _SHORT_PASSWORD) if takes_password else _PATTERNS))
-    return tuple(found)
-
-
-def uri_without_secrets(uri: str) -> str:
+def uri_without_secrets(uri: str, redaction: Redaction) -> str:
     """Return a URI whose ``command`` parameters, and parameters named like secrets, contain none."""
     try:
         parts = urlsplit(uri)
         pairs = parse_qsl(parts.query, keep_blank_values=True, errors="surrogateescape")
-        commands = iter(command_without_secrets([value for name, value in pairs if name == "command"]))
+        commands = iter(redaction.words([value for name, value in pairs if name == "command"]))
         cleaned = [
-            (name, next(commands) if name == "command" else REDACTED if _PARAMETER.fullmatch(name) else value)
+            (name, next(commands) if name == "command" else redaction.mark(rule, value) if rule else value)
             for name, value in pairs
+            for rule in (rule_of_member(name),)
         ]
         if cleaned == pairs:
             return uri
-        query = "&".join(f"{quote(name, safe='')}={quote(value, safe='[]', errors='surrogateescape')}"
+        query = "&".join(f"{quote(name, safe='')}={quote(value, safe='[]:', errors='surrogateescape')}"
                          for name, value in cleaned)  # fmt: skip
         return urlunsplit(parts._replace(query=query))
     except ValueError:
         return uri
 
 
-def record_without_secrets(record: Fields) -> Fields | None:
-    """Return an audit record of any form without secrets; None if it contains none."""
-    values = record.values
-    payload = values.get("protoPayload")
-    cleaned = {**values, "protoPayload": _cleaned(payload)} if isinstance(payload, dict) else _cleaned(values)
-    return None if cleaned == values else Fields(cleaned, record.location)
-
-
-def _cleaned(values: dict[str, Any]) -> dict[str, Any]:
+def _cleaned(values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
     changed = dict(values)
     for name in _URIS & values.keys():
         uri = values[name]
         if isinstance(uri, str) and "?" in uri and ("exec" in uri or "proxy" in uri):
-            changed[name] = uri_without_secrets(uri)
+            changed[name] = uri_without_secrets(uri, redaction)
     for name in _OBJECTS & values.keys():
         found = values[name]
         if isinstance(found, (dict, list)):
-            changed[name] = REDACTED if _is_secret(values, found) else _without_secrets(found, 0)
+            secret = _is_secret(values, found)
+            changed[name] = redaction.mark(SECRET, "of an object") if secret else _without_secrets(found, redaction, 0)
     return changed
 
 
@@ -129,24 +69,25 @@ def _is_secret(values: dict[str, Any], found: Any) -> bool:
     return kind in ("Secret", "SecretList") or (named and kind != "Status")
 
 
-def _without_secrets(value: Any, depth: int) -> Any:
-    """Return a JSON value in which commands, environment variables and tokens contain no secrets."""
+def _without_secrets(value: Any, redaction: Redaction, depth: int) -> Any:
+    """Return a JSON value in which environment variables have no values. What is too deep is removed afterwards."""
     if depth > MOST_DEPTH:
-        return REDACTED
+        return value
     if isinstance(value, list):
-        return [_without_secrets(one, depth + 1) for one in value]
+        return [_without_secrets(one, redaction, depth + 1) for one in value]
     if not isinstance(value, dict):
         return value
-    return {name: _member(name, one, depth + 1) for name, one in value.items()}
+    return {name: _member(name, one, redaction, depth + 1) for name, one in value.items()}
 
 
-def _member(name: str, value: Any, depth: int) -> Any:
-    if name in ("command", "args") and isinstance(value, list) and all(isinstance(one, str) for one in value):
-        return list(command_without_secrets(value))
+def _member(name: str, value: Any, redaction: Redaction, depth: int) -> Any:
     if name == "env" and isinstance(value, list):
-        return [{**one, "value": REDACTED} if isinstance(one, dict) and one.get("value") else one for one in value]
-    if name == "token" and isinstance(value, str) and value:
-        return REDACTED
+        return [
+            {**one, "value": redaction.mark(ENVIRONMENT, one["value"])}
+            if isinstance(one, dict) and one.get("value")
+            else one
+            for one in value
+        ]
     if name == _LAST_APPLIED and isinstance(value, str) and ("env" in value or "command" in value or "args" in value):
-        return REDACTED
-    return _without_secrets(value, depth)
+        return redaction.mark(SECRET, value)
+    return _without_secrets(value, redaction, depth)

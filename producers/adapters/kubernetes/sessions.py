@@ -10,7 +10,6 @@ from ...json_fields import Fields
 from ..contract import Mapped
 from ..values import synthesized
 from .request import Request, in_namespace
-from .secrets import REDACTED
 
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 POD_NAME = "authentication.kubernetes.io/pod-name"
@@ -100,8 +99,7 @@ def _command(request: Request) -> Action | None:
 def _action(words: tuple[str, ...]) -> Action | None:
     if not words:
         return None
-    redacted = any(REDACTED in word for word in words)
-    return Action(command=words[0], args=words[1:], redacted=redacted)
+    return Action(command=words[0], args=words[1:])
 
 
 def _ephemeral(request: Request) -> Mapped:
@@ -157,6 +155,6 @@ def _proxied(request: Request) -> Mapped:
         return (request.event("session.denied", **common),)
     query = urlsplit(request.uri).query if request.uri and _proxied_path(request) else ""
     called = "/".join(("", _proxied_path(request))) + (f"?{query}" if query else "")
-    action = Action(command=f"proxy {request.verb}", args=(called,), redacted=REDACTED in called)
+    action = Action(command=f"proxy {request.verb}", args=(called,))
     common["session_id"] = synthesized("proxy_session", request.username, request.target.kind, request.target.place)
     return (request.event("session.command", **common, action=action),)

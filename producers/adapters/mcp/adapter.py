@@ -13,7 +13,6 @@ from ..contract import Adapter, Mapped, Skipped
 from .desktop import BEGINS, parse_line
 from .exchange import Exchange, carries_message
 from .messages import map_message
-from .secrets import record_without_secrets
 from .seen import Seen
 from .toolhive import is_audit_event, map_audit_event
 
@@ -69,10 +68,6 @@ class McpAdapter(Adapter):
     def goes_on(self, line: bytes, begun: bool) -> bool:
         """Return whether an object that Claude Desktop prints over several lines is open at the end of a line."""
         return line.strip() != b"}" if begun else self.begins(line) and line.rstrip().endswith(b"{")
-
-    def redact(self, record: Fields) -> Fields | None:
-        """Return the record without the secrets in arguments and answers, or None if it contains none."""
-        return record_without_secrets(record)
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""

@@ -9,7 +9,6 @@ from ...json_fields import Fields
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN, synthesized
 from .exchange import Exchange, agent_of, arguments, person
-from .secrets import REDACTED
 from .seen import Seen, Session
 
 _PROTOCOL = frozenset({
@@ -70,7 +69,7 @@ def _answered(exchange: Exchange, session: Session, seen: Seen) -> Mapped | Skip
         return Skipped("protocol", f"{asked or 'a method'} refused: {failed[1]}"[:200])
     outcome, error = failed
     kind = "session.denied" if outcome == "denied" or asked == "initialize" else "session.command"
-    action = Action(command=asked or UNKNOWN, redacted=REDACTED in (error or ""))
+    action = Action(command=asked or UNKNOWN)
     return (_event(exchange, kind, session, outcome=outcome, error=error, action=action),)
 
 
@@ -103,7 +102,7 @@ def _action(exchange: Exchange) -> Action:
     given = exchange.params.object("arguments") if exchange.tool else exchange.params
     args = arguments(given)
     named = exchange.tool or exchange.method
-    return Action(command=named, args=args, redacted=any(REDACTED in one for one in args), truncated=exchange.truncated)
+    return Action(command=named, args=args, truncated=exchange.truncated)
 
 
 def _event(exchange: Exchange, event_type: str, session: Session, **own: Any) -> Event:

@@ -12,7 +12,6 @@ from ...json_fields import Fields
 from ..contract import Mapped, Skipped
 from ..values import UNKNOWN, ip_address_in, synthesized
 from .exchange import SYSTEM, agent_of, arguments, person
-from .secrets import REDACTED
 
 _MARKS = frozenset({"audit_id", "logged_at", "subjects"})
 _ANONYMOUS = "anonymous"
@@ -60,7 +59,7 @@ def _action(record: Fields, kind: str) -> Action:
     else:
         args = arguments(_object(params, "arguments"))
         command = tool or name or target.text("method") or kind
-    return Action(command=command, args=args, redacted=any(REDACTED in one for one in args))
+    return Action(command=command, args=args)
 
 
 def _params(record: Fields) -> Fields:

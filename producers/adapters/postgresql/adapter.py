@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 from ....schemas.event import Action, Actor, Event, EventSource, Resource, Subject
 from ...json_fields import Fields, Location, RecordError
+from ...redaction.redactor import Redaction
 from ..contract import Adapter, Mapped, Skipped
 from ..values import UNKNOWN, ip_address_in, record_id, synthesized
 from .audit import Audit, parse_audit
 from .log_record import BEGINS_CSV, parse_line
-from .redaction import MARK, without_passwords
+from .redaction import MARK, without_parameters
 from .roles import LOGIN, RoleChange, role_changes
 
 _CONTINUATIONS = frozenset({"DETAIL", "HINT", "QUERY", "CONTEXT", "LOCATION", "STATEMENT", "BACKTRACE"})
@@ -39,7 +40,7 @@ class PostgresqlAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "postgresql"
-    VERSION: ClassVar[str] = "1"
+    VERSION: ClassVar[str] = "2"
     COVERS: ClassVar[tuple[str, ...]] = (
         "connections and their ends, as sessions; refused connections",
         "statements (pgaudit, log_statement, log_min_duration_statement), as queries, without their passwords",
@@ -55,6 +56,7 @@ class PostgresqlAdapter(Adapter):
         frozenset({"timestamp", "error_severity", "message", "pid"}),
         frozenset({"timestamp", "error_severity", "message", "backend_type"}),
     )
+    HIDES: ClassVar[tuple[bytes, ...]] = (b"arameters: ", b"AUDIT: ")
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "connection_step": "a connection that is not authorized yet",
         "continuation": "a DETAIL, HINT, CONTEXT or STATEMENT line, which belongs to the record before",
@@ -73,10 +75,9 @@ class PostgresqlAdapter(Adapter):
         """Return whether a text in quotes is open at the end of a line of csvlog."""
         return (begun or self.begins(line)) and (line.count(b'"') % 2 == 1) != begun
 
-    def redact(self, record: Fields) -> Fields | None:
-        """Return the record without passwords, or None if it contains none."""
-        values = without_passwords(record.values)
-        return None if values is None else Fields(values, record.location)
+    def redact(self, values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+        """Return a record without the parameters of statements."""
+        return without_parameters(values, redaction)
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""

@@ -1,44 +1,42 @@
-"""PostgreSQL: removes passwords from the texts of a record. The server logs statements as they were typed."""
+"""PostgreSQL: removes the parameters of statements, which only this adapter tells from other texts."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+from ...redaction.marks import mark_of
+from ...redaction.redactor import Redaction
+from ...redaction.rules import SQL_PARAMETERS
+from .audit import PREFIX
+
 MARK = "<REDACTED>"
 """What pgaudit itself writes in the place of a password."""
-_TEXTS = ("message", "detail", "hint", "statement", "internal_query", "context")
-_SPACE = r"(?:\s|/\*.{0,1000}?\*/|--[^\n]*\n)*+"
-"""White space and comments. It takes all there is and tries nothing else: senders choose the text."""
-_STRING = (
-    r"(?:[eE]'(?:[^'\\]|''|\\.)*+(?:'|\\?$)"
-    r"|(?:[uU]&|[bBxXnN])?'(?:[^']|'')*+(?:'|$)"
-    r"|\$(?P<tag>\w{0,63})\$.*?(?:\$(?P=tag)\$|$))"
-)
-_PATTERNS = (
-    # PASSWORD 'x', also of a user mapping, with comments between.
-    (re.compile(rf"(\bpassword\b{_SPACE}(?:=|:)?{_SPACE}){_STRING}", re.IGNORECASE | re.DOTALL), rf"\1{MARK}"),
-    # password=x in a connection string, which may be in quotes itself.
-    (re.compile(r"(\bpassword\s*=\s*)(?!<REDACTED>)[^\s'\"&;,)]+", re.IGNORECASE), rf"\1{MARK}"),
-    (
-        re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@']{1,200}:)(?!<REDACTED>)[^\s@/']+(?=@)", re.IGNORECASE),
-        rf"\1{MARK}",
-    ),
-)
+_DETAIL = re.compile(r"(parameters: ).*", re.DOTALL | re.IGNORECASE)
+_AFTER_STATEMENT = re.compile(r'(,"(?:[^"]|"")*+",|,[^",]*+,)(?P<parameters>(?!<none>|<not logged>).+)\Z', re.DOTALL)
 
 
-def redacted(text: str) -> str:
-    """Return a text without passwords."""
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
+def without_parameters(values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
+    """Return a record without the values of parameters, at the level strict: the server logs them as they came."""
+    if not redaction.strict:
+        return values
+    changed: dict[str, Any] = {}
+    detail, message = values.get("detail"), values.get("message")
+    if isinstance(detail, str) and _DETAIL.match(detail):
+        changed["detail"] = _DETAIL.sub(rf"\1{mark_of(SQL_PARAMETERS)}", detail, count=1)
+    if isinstance(message, str) and message.startswith(PREFIX):
+        changed["message"] = _without_logged(message)
+    return {**values, **changed} if changed else values
 
 
-def without_passwords(values: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a record without passwords, or None if it contains none."""
-    changed = {
-        name: clean
-        for name in _TEXTS
-        if isinstance(text := values.get(name), str) and (clean := redacted(text)) != text
-    }
-    return {**values, **changed} if changed else None
+def _without_logged(message: str) -> str:
+    """Return a message of pgaudit without the cells after the statement (``pgaudit.log_parameter``)."""
+    place = len(PREFIX)
+    for _ in range(7):  # up to the statement
+        place = message.find(",", place) + 1
+        if not place:
+            return message
+    found = _AFTER_STATEMENT.match(message, place - 1)
+    if found is None:
+        return message
+    return message[: found.start("parameters")] + mark_of(SQL_PARAMETERS)
