@@ -125,6 +125,9 @@ class Redactor:
 
     def event(self, event: Event) -> Event:
         """Return an event of our own without what the rules find. The people in it are not changed."""
+        record = record_of(_texts_of(event))
+        if not self.own_fields and not any(rule.hint(record) for rule in self.rules):
+            return event
         redaction = Redaction(self, known_of((event,)))
         text, secret, name = redaction.optional, redaction.secret, redaction.name
         changed: dict[str, Any] = {
@@ -321,6 +324,20 @@ def _program_of(values: dict[str, Any]) -> str:
         if isinstance(command, str):
             return command.rpartition("/")[2][:40]
     return ""
+
+
+def _texts_of(event: Event) -> bytes:
+    """Return everything that redaction may change in an event, with quotes around each text as in JSON."""
+    action, resource = event.action, event.resource
+    texts = [
+        event.reason, event.error, event.ticket, event.entitlement, event.grant_id, event.request_id, event.session_id,
+        event.customer, event.source.native_id, resource.id if resource is not None else None,
+        *(one.reason for one in event.approvals),
+    ]  # fmt: skip
+    if action is not None:
+        texts += action.command, *action.args, action.query
+    joined = '","'.join(text for text in texts if text)
+    return f'"{joined}"'.encode("utf-8", "replace") + (event.raw or b"")
 
 
 def _approval(approval: Approval, reason: str | None) -> Approval:
