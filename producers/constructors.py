@@ -66,7 +66,7 @@ class CommonFields(TypedDict):
     tenant: default: the client's.
     native_id: your own id for this event. If you send the event again with the same ``native_id``, it keeps its event
         id and counts once. Default: a random id.
-    reason, ticket, error, client_ip: optional details.
+    reason, ticket, customer, error, client_ip: optional details. The customer is on whose data support staff work.
     """
 
     subject: Subject | str
@@ -76,6 +76,7 @@ class CommonFields(TypedDict):
     native_id: NotRequired[str]
     reason: NotRequired[str]
     ticket: NotRequired[str]
+    customer: NotRequired[str]
     error: NotRequired[str]
     client_ip: NotRequired[str]
 

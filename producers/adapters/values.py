@@ -57,6 +57,20 @@ def ip_address_in(text: str | None) -> str | None:
         return None
 
 
+def customer_in(*named: dict[str, Any]) -> str | None:
+    """Return the customer in the first of several sets of labels, tags or attributes that names one.
+
+    The name is ``customer``, in any case; the value a text, or a list of texts with one element.
+    """
+    for labels in named:
+        for name, value in labels.items():
+            if name.lower() == "customer":
+                only = value[0] if isinstance(value, list) and len(value) == 1 else value
+                if isinstance(only, str) and only and only.isprintable():
+                    return only
+    return None
+
+
 def time_after(start: datetime, seconds: int | None) -> datetime | None:
     """Return the time some seconds after a start; None without seconds, or if the calendar cannot represent it."""
     try:

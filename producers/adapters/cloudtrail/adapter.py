@@ -27,7 +27,7 @@ class CloudTrailAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "cloudtrail"
-    VERSION: ClassVar[str] = "4"
+    VERSION: ClassVar[str] = "5"
     COVERS: ClassVar[tuple[str, ...]] = (
         "temporary credentials of STS (AssumeRole and its relatives), as grants that end by themselves",
         "assignments of IAM Identity Center, as grants",

@@ -11,7 +11,7 @@ from ....schemas.event import Actor, Event, Resource, Subject
 from ....schemas.rules import EARLIEST_YEAR, LATEST_YEAR
 from ...json_fields import Fields
 from ..contract import Mapped
-from ..values import UNKNOWN, grant_ids, time_after
+from ..values import UNKNOWN, customer_in, grant_ids, time_after
 from .call import ANY_ACCOUNT, Call
 from .identity import TEMPORARY_KEY, grant_of, session_of
 
@@ -82,7 +82,16 @@ def _refused(call: Call) -> Event:
 
 def _credentials(call: Call, event_type: str, **own: Any) -> Event:
     asked = {"resource": _account(call), "entitlement": _entitlement(call), "requested_seconds": _seconds(call)}
-    return call.event(event_type, **asked, **own)
+    return call.event(event_type, **asked, customer=_customer(call), **own)
+
+
+def _customer(call: Call) -> str | None:
+    """Return the customer that a session tag names: of the call, or of the identity provider."""
+    given = call.asked.values.get("tags")
+    tags = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    named = {one["key"]: one.get("value") for one in tags if isinstance(one.get("key"), str)}
+    of_provider = call.asked.values.get("principalTags")
+    return customer_in(named, of_provider if isinstance(of_provider, dict) else {})
 
 
 def _principal(call: Call, answer: Fields) -> str | None:

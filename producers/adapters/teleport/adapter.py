@@ -15,6 +15,7 @@ from .identity import (
     SYSTEM,
     actor_of,
     client_ip_of,
+    customer_of,
     entitlement_of,
     grant_of,
     issuer_of_requests,
@@ -35,7 +36,7 @@ class TeleportAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = SYSTEM
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
     COVERS: ClassVar[tuple[str, ...]] = (
         "access requests and their reviews",
         "certificates, as grants that end by themselves; locks, which take grants away",
@@ -74,6 +75,7 @@ class TeleportAdapter(Adapter):
             "client_ip": client_ip_of(record),
             "error": error_of(record),
             "reason": record.text("reason"),
+            "customer": customer_of(record),
         }
         access = map_access(event, record, base, self._seen)
         if access is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ....schemas.event import Actor, EventSource, IssuingSource, Resource, Subject
 from ...json_fields import Fields
-from ..values import UNKNOWN, email_in, ip_address_in, record_id, synthesized
+from ..values import UNKNOWN, customer_in, email_in, ip_address_in, record_id, synthesized
 from .event_types import MCP_PREFIX
 
 SYSTEM = "teleport"
@@ -139,6 +139,12 @@ def session_id_of(record: Fields, source: EventSource) -> str:
     """Return the session's id, or a synthesized one if Teleport records the action without a session."""
     native = record.first_text("sid", "session_chunk_id", "command_id")
     return native or synthesized("session", source.native_type, source.native_id)
+
+
+def customer_of(record: Fields) -> str | None:
+    """Return the customer that the labels of the resource, or the annotations of the access request, name."""
+    named = (record.values.get(name) for name in (*_LABELS, "annotations"))
+    return customer_in(*(one for one in named if isinstance(one, dict)))
 
 
 def _environment(record: Fields) -> str | None:

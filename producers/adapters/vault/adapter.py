@@ -26,7 +26,7 @@ class VaultAdapter(Adapter):
     """
 
     SYSTEM: ClassVar[str] = "vault"
-    VERSION: ClassVar[str] = "3"
+    VERSION: ClassVar[str] = "4"
     COVERS: ClassVar[tuple[str, ...]] = (
         "tokens, leases and certificates, as grants: issue, renewal, revocation",
         "every request with a token, as a command, and refused requests",

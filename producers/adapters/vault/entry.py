@@ -7,7 +7,7 @@ from typing import Any
 
 from ....schemas.event import Action, Actor, Event, EventSource, Resource, Subject
 from ...json_fields import Fields
-from ..values import UNKNOWN, record_id, synthesized, time_after
+from ..values import UNKNOWN, customer_in, record_id, synthesized, time_after
 from .request_kind import RequestKind, is_login, request_kind_of
 
 _REFUSALS = ("permission denied", "missing client token", "bad token", "invalid token", "access denied")
@@ -80,6 +80,9 @@ class AuditEntry:
             "actor": self.actor,
             "client_ip": self.request.text("remote_address"),
             "error": self.error,
+            "customer": customer_in(
+                *(one.object("metadata").values for one in (self.response.object("auth"), self.auth))
+            ),
         }
 
     def token(self) -> dict[str, Any]:
