@@ -184,21 +184,39 @@ def test_import_follow_and_the_gateway_give_the_same_events(
         pass
     follower.close()
 
-    gateway = gateways[level]
-    gateway.kafka.records.clear()
-    assert gateway.post(f"/ingest/{tool}", line, source=tool).status_code == 200
     told = [content(event) for event in followed if event.event_type != SOURCE_REPORT]
     assert told == [content(event) for event in imported] != []
-    sent = [
-        {**event, "salt": b"", "received_at": None}
-        for event in gateway.kafka.events
-        if event["event_type"] != SOURCE_REPORT
-    ]
-    assert [one_sent["event_id"] for one_sent in sent] == [event.event_id for event in imported]
-    for one_sent, event in zip(sent, imported, strict=True):
-        for member in ("raw", "raw_sha256", "action", "reason", "subject", "actor"):
-            assert one_sent[member] == content(event)[member], member
+    for sent in posted(gateways[level], tool, line):
+        assert [one_sent["event_id"] for one_sent in sent] == [event.event_id for event in imported]
+        for one_sent, event in zip(sent, imported, strict=True):
+            for member in ("raw", "raw_sha256", "action", "reason", "subject", "actor"):
+                assert one_sent[member] == content(event)[member], member
     assert (b"Zq9hunter2" in b"".join(map(bytes_of, imported))) == (level == "off")
+
+
+def posted(gateway: GatewayInProcess, tool: str, line: bytes) -> Iterator[list[dict[str, Any]]]:
+    """Yield the events of a record that is posted as it is, in an OTLP log, and by syslog."""
+    logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": line.decode().strip()}}]}]}]}
+    gateway.kafka.records.clear()
+    assert gateway.post(f"/ingest/{tool}", line, source=tool).status_code == 200
+    yield told_by(gateway)
+    response = gateway.post(
+        "/v1/logs", json.dumps(logs).encode(), source=tool, headers={"content-type": "application/json"}
+    )
+    assert response.status_code == 200
+    yield told_by(gateway)
+    gateway.run(by_syslog(gateway, tool, b"<13>1 2026-03-01T12:00:00Z h app - - - " + line))
+    yield told_by(gateway)
+
+
+def told_by(gateway: GatewayInProcess) -> list[dict[str, Any]]:
+    events = [event for event in gateway.kafka.events if event["event_type"] != SOURCE_REPORT]
+    gateway.kafka.records.clear()
+    return events
+
+
+async def by_syslog(gateway: GatewayInProcess, tool: str, message: bytes) -> None:
+    await gateway.gateway.store_mapped(tool, await gateway.gateway.map_messages(tool, [message]))
 
 
 OWN = {"event_type": "session.command", "subject": "bob@corp.example", "session_id": "s-1", "occurred_at": AT,
