@@ -55,11 +55,15 @@ class Gateway:
         on_authenticated: Callable[[Mapping[str, Any]], None] = lambda scope: None,
     ) -> None:
         self._access = sources, credentials
+        self._leaving: list[SourceAtWork] = []
+        """Sources that are not in use any more, and about which there is something to report."""
         self._bodies = bodies
         self._records, self._delivery, self._on_authenticated = records, delivery, on_authenticated
 
     def use(self, sources: Mapping[str, SourceAtWork], credentials: Credentials) -> None:
         """Use other sources and credentials from the next request on."""
+        kept = list(sources.values())
+        self._leaving += [one for one in self._access[0].values() if one not in kept]
         self._access = sources, credentials
 
     def app(self) -> Any:
@@ -195,10 +199,12 @@ class Gateway:
 
     async def report(self, *, last: bool = False) -> None:
         """Store what became of the records of each source since the last call."""
-        for source in list(self._access[0].values()):
+        leaving, self._leaving = self._leaving, []
+        for source in [*self._access[0].values(), *leaving]:
             stamp = self._stamp(source)
+            events = source.reports.take(last=last or source in leaving)
             try:
-                await self._delivery.deliver([stamp.record(event) for event in source.reports.take(last=last)])
+                await self._delivery.deliver([stamp.record(event) for event in events])
             except (ProblemError, GrantledgerError) as error:  # these counts are lost
                 log.warning("not_reported", source=source.config.name, reason=str(error))
 

@@ -188,3 +188,10 @@ def test_the_gateway_reports_what_it_took(gateway: GatewayInProcess) -> None:
     before = len(gateway.kafka.events)
     gateway.run(gateway.gateway.report())
     assert len(gateway.kafka.events) == before, "each is reported once"
+
+
+def test_the_gateway_reports_about_a_source_that_is_no_longer_configured(gateway: GatewayInProcess) -> None:
+    assert gateway.post("/ingest/teleport", RECORDS, source="teleport").status_code == 200
+    gateway.gateway.use({}, gateway.credentials_with({}))
+    gateway.run(gateway.gateway.report())
+    assert reported(gateway, "teleport") == EXPECTED
