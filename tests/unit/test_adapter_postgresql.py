@@ -243,6 +243,8 @@ class TestPasswords:
             "ALTER ROLE a PASSWORD U&'hunter2'",
             "ALTER ROLE a PASSWORD 'hunter2",
             "ALTER ROLE a PASSWORD E'hunter2\\",
+            "ALTER ROLE a PASSWORD hunter2",
+            'CREATE USER a LOGIN ENCRYPTED PASSWORD "hunter2"',
             "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'a', password 'hunter2')",
             "CREATE SUBSCRIPTION s CONNECTION 'host=h password=hunter2 user=a' PUBLICATION p",
             "SELECT dblink_connect('postgresql://a:hunter2@host/db')",
@@ -256,8 +258,30 @@ class TestPasswords:
         failed = one(mapped("syntax error", "ERROR", statement=sql, detail=sql))
         assert failed.action and failed.action.redacted and failed.raw and b"hunter2" not in failed.raw
 
+    @pytest.mark.parametrize(
+        "sql",
+        [
+            "ALTER ROLE a PASSWORD 'hunter2",
+            "ALTER ROLE a PASSWORD hunter2 LOGIN",
+            'ALTER ROLE a PASSWORD "hunter2"',
+        ],
+    )
+    def test_an_error_does_not_quote_one(self, sql: str) -> None:
+        """PostgreSQL quotes where its parser stopped."""
+        failed = one(mapped('syntax error at or near "hunter2"', "ERROR", statement=sql))
+        assert failed.error == 'syntax error at or near "[redacted:sql_password]"'
+        assert failed.raw and b"hunter2" not in failed.raw
+        other = one(mapped('role "a" does not exist', "ERROR", statement="ALTER ROLE a PASSWORD 'a b'"))
+        assert other.error == 'role "a" does not exist'
+
     def test_other_statements_stay_as_they_are(self) -> None:
-        for sql in ("SELECT password FROM account WHERE name = 'a'", "ALTER ROLE a PASSWORD NULL", "SELECT 1"):
+        for sql in (
+            "SELECT password FROM account WHERE name = 'a'",
+            "ALTER ROLE a PASSWORD NULL",
+            "SELECT 1",
+            "ALTER ROLE a RENAME TO password",
+            "ALTER ROLE a; SELECT password FROM t",
+        ):
             assert DEFAULT_REDACTOR.text(sql) == sql
 
     def test_what_pgaudit_redacted_is_marked(self) -> None:
@@ -289,6 +313,9 @@ class TestAudit:
         "ALTER ROLE a PASSWORD " + "/**/" * 5_000 + "1",
         "PASSWORD" + " " * 100_000 + "x",
         "password/*" * 20_000,
+        "ALTER ROLE " * 20_000,
+        "ALTER ROLE " + "password " * 20_000,
+        'ALTER ROLE a PASSWORD "' * 20_000,
         "GRANT " + "/*" * 20_000,
         "GRANT " + '"' * 20_001 + " TO x",
         "PASSWORD E'" + "\\" * 50_001,

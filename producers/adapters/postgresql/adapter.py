@@ -14,7 +14,7 @@ from ..contract import Adapter, Mapped, Skipped
 from ..values import UNKNOWN, ip_address_in, record_id, synthesized
 from .audit import Audit, parse_audit
 from .log_record import BEGINS_CSV, parse_line
-from .redaction import MARK, without_parameters
+from .redaction import MARK, without_parameters, without_quoted_passwords
 from .roles import LOGIN, RoleChange, role_changes
 
 _CONTINUATIONS = frozenset({"DETAIL", "HINT", "QUERY", "CONTEXT", "LOCATION", "STATEMENT", "BACKTRACE"})
@@ -56,7 +56,7 @@ class PostgresqlAdapter(Adapter):
         frozenset({"timestamp", "error_severity", "message", "pid"}),
         frozenset({"timestamp", "error_severity", "message", "backend_type"}),
     )
-    HIDES: ClassVar[tuple[bytes, ...]] = (b"arameters: ", b"AUDIT: ")
+    HIDES: ClassVar[tuple[bytes, ...]] = (b"arameters: ", b"AUDIT: ", b"ERROR")
     SKIP_REASONS: ClassVar[dict[str, str]] = {
         "connection_step": "a connection that is not authorized yet",
         "continuation": "a DETAIL, HINT, CONTEXT or STATEMENT line, which belongs to the record before",
@@ -76,8 +76,8 @@ class PostgresqlAdapter(Adapter):
         return (begun or self.begins(line)) and (line.count(b'"') % 2 == 1) != begun
 
     def redact(self, values: dict[str, Any], redaction: Redaction) -> dict[str, Any]:
-        """Return a record without the parameters of statements."""
-        return without_parameters(values, redaction)
+        """Return a record without the parameters of statements, and without passwords that errors quote."""
+        return without_parameters(without_quoted_passwords(values), redaction)
 
     def map(self, record: Fields) -> Mapped | Skipped:
         """Return the events of one record, or the reason to skip it."""
