@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
@@ -110,7 +111,7 @@ class Adapter(ABC):
         if not raw.strip():
             return Skipped("blank_line", "an empty line")
         record = self.parse(raw, location) if values is None else Fields(values, location)
-        record, raw = self._without_secrets(record, raw)
+        record, raw = self._without_secrets(record, raw, lambda: self._known(record))
         mapped = self.map(record)
         if isinstance(mapped, Skipped):
             return mapped
@@ -135,16 +136,16 @@ class Adapter(ABC):
         if not self.owns(values):
             return None
         try:
-            return self._without_secrets(Fields(values, location), raw)[1]
+            return self._without_secrets(Fields(values, location), raw, Known)[1]
         except RecordError:
             return None
 
-    def _without_secrets(self, record: Fields, raw: bytes) -> tuple[Fields, bytes]:
+    def _without_secrets(self, record: Fields, raw: bytes, known: Callable[[], Known | None]) -> tuple[Fields, bytes]:
         if self.redactor is None:
             return record, raw
         own = self.redact if self._hides(raw) else None
         try:
-            values = self.redactor.record(record.values, raw, lambda: self._known(record), own)
+            values = self.redactor.record(record.values, raw, known, own)
         except RecursionError:
             raise RecordError(record.location, None, "nested too deeply") from None
         if values is record.values:
@@ -184,13 +185,16 @@ class Adapter(ABC):
     def _hides(self, raw: bytes) -> bool:
         return any(hiding in raw for hiding in self.HIDES)
 
-    def _known(self, record: Fields) -> Known:
-        """Return what the events of a record say. Another adapter maps it, so that this one remembers nothing of it."""
+    def _known(self, record: Fields) -> Known | None:
+        """Return what the events of a record say; None if nobody knows: it may need what was read before.
+
+        Another adapter maps it, so that this one remembers nothing of it.
+        """
         try:
             mapped = type(self)(instance=self.instance, tenant=self.tenant).map(record)
         except (RecordError, InvalidEventError):
-            return Known()
-        return Known() if isinstance(mapped, Skipped) else known_of(mapped)
+            return None
+        return None if isinstance(mapped, Skipped) else known_of(mapped)
 
     @abstractmethod
     def map(self, record: Fields) -> Mapped | Skipped:

@@ -98,29 +98,37 @@ class Redactor:
         self,
         values: dict[str, Any],
         raw: bytes,
-        known: Callable[[], Known],
+        known: Callable[[], Known | None],
         own: Own | None = None,
     ) -> dict[str, Any]:
         """Return a tool's record without what the rules find: the same object if nothing is found.
 
         Args:
             raw: the record as it came.
-            known: returns what its events say. It is called only if it matters.
+            known: returns what its events say; None: nobody knows, so personal data stays, because it may name who.
+                It is called only if it matters.
             own: removes what only the tool's adapter finds.
         """
         record = record_of(raw)
         hinted = tuple(rule for rule in self.rules if rule.hint(record))
         if not hinted and own is None and not self.own_fields:
             return values
-        if not self.strict and self._without(values, Known(), hinted, own) is values:
+        if not self.strict and self._without(values, Known(), hinted, own, strict=False) is values:
             return values
-        return self._without(values, known(), hinted, own)
+        found = known()
+        if found is None:
+            hinted = tuple(rule for rule in hinted if not rule.strict)
+            return self._without(values, Known(), hinted, own, strict=False)
+        return self._without(values, found, hinted, own, strict=self.strict)
 
     def _without(
-        self, values: dict[str, Any], known: Known, hinted: tuple[Rule, ...], own: Own | None
+        self, values: dict[str, Any], known: Known, hinted: tuple[Rule, ...], own: Own | None, *, strict: bool
     ) -> dict[str, Any]:
-        clean = values if own is None else own(values, Redaction(self, known))
-        found: dict[str, Any] = Redaction(self, known, hinted).value(clean) if hinted or self.own_fields else clean
+        rules = self.rules if strict else tuple(rule for rule in self.rules if not rule.strict)
+        clean = values if own is None else own(values, Redaction(self, known, rules, strict=strict))
+        found: dict[str, Any] = (
+            Redaction(self, known, hinted, strict=strict).value(clean) if hinted or self.own_fields else clean
+        )
         return values if found == values else found
 
     def event(self, event: Event) -> Event:
@@ -152,24 +160,27 @@ class Redactor:
 
 @dataclass(slots=True)
 class Redaction:
-    """The redaction of one record. ``rules``: those that may find anything; None: all."""
+    """The redaction of one record.
+
+    Attributes:
+        rules: those that may find anything; None: all of the redactor.
+        strict: whether the rules of the level strict are applied; None: if they are the redactor's.
+    """
 
     redactor: Redactor
     known: Known
     rules: tuple[Rule, ...] | None = None
+    strict: bool | None = None
     _variants: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.redactor.strict and len(self.known.queries) <= MOST_QUERIES:
+        if self.strict is None:
+            self.strict = self.redactor.strict
+        if self.strict and len(self.known.queries) <= MOST_QUERIES:
             for query in self.known.queries:
                 for text in dict.fromkeys((query, query.replace('"', '""'))):  # as in CSV
                     if (clean := self.text(text, is_query=True)) != text:
                         self._variants.append((text, clean))
-
-    @property
-    def strict(self) -> bool:
-        """Whether the rules of the level strict are applied."""
-        return self.redactor.strict
 
     def text(self, text: str, *, is_query: bool = False) -> str:
         """Return a text without what the rules find. ``is_query``: it is a statement."""

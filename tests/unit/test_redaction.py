@@ -170,6 +170,12 @@ class TestRecords:
         clean = STRICT.record(values, json.dumps(values).encode(), lambda: known)
         assert clean == {**values, "note": "bob@corp.example, [redacted:email_address]"}
 
+    def test_personal_data_stays_where_nobody_knows_whom_it_names(self) -> None:
+        """An earlier record may say what this one means: its people must be what they are."""
+        values = {"user": "bob@corp.example", "password": "x"}
+        clean = STRICT.record(values, json.dumps(values).encode(), lambda: None)
+        assert clean == {"user": "bob@corp.example", "password": "[redacted:password]"}
+
     def test_what_is_nested_too_deeply_is_removed(self) -> None:
         values: dict[str, Any] = {"password": "x"}
         for _ in range(300):

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grantledger.producers.adapters import ADAPTERS, Skipped, make_adapter
+from grantledger.producers.adapters import ADAPTERS, RecordError, Skipped, make_adapter
 from grantledger.producers.follow.config import FollowedTool
 from grantledger.producers.follow.tool_follower import ToolFollower
 from grantledger.producers.importer import Importer
@@ -32,7 +33,7 @@ from support.examples import few
 from support.gateway import SOURCES, GatewayInProcess
 from support.kubernetes import stream
 
-from .test_adapters import FILES, samples
+from .test_adapters import FILES, JSON, samples
 
 LEVELS: tuple[Level, ...] = ("off", "default", "strict")
 MAIL = "carol@customer.example"
@@ -158,7 +159,7 @@ def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Level, G
     running: dict[Level, GatewayInProcess] = {}
     for level in LEVELS:
         sources = [{**source, "redaction": level} for source in SOURCES]
-        running[level] = GatewayInProcess(tmp_path_factory.mktemp(level), sources=sources)
+        running[level] = GatewayInProcess(tmp_path_factory.mktemp(level), sources=sources, spool_after=60.0)
         running[level].__enter__()
     yield running
     for one_running in running.values():
@@ -252,6 +253,23 @@ def test_what_was_redacted_by_another_stays(each: tuple[str, Any], level: Level)
     adapter = make_adapter(tool, instance="i", redactor=make_redactor(level))
     event = several(adapter.read(json.dumps(record("Zq9hunter2")).encode(), HERE))[0]
     assert content(several(adapter.read(event.raw or b"", HERE))[0]) == content(event)
+
+
+def test_a_record_that_is_kept_though_nobody_can_map_it_names_nobody() -> None:
+    record = {"event": "session.start", "time": "never", "uid": "u", "user": MAIL, "command": "mysql -pZq9hunter2"}
+    for level, expected in (("default", True), ("strict", False)):
+        kept = make_adapter("teleport", redactor=make_redactor(level)).kept(json.dumps(record).encode(), HERE, record)
+        assert kept is not None and b"Zq9hunter2" not in kept and (MAIL.encode() in kept) == expected
+
+
+@few(150)
+@given(st.sampled_from(sorted(ADAPTERS)), st.dictionaries(st.text(max_size=8), JSON, max_size=6))
+def test_any_object_is_redacted_or_refused(tool: str, record: dict[str, Any]) -> None:
+    for one_record in (record, {"event_type": "x", "payload": record, "requestObject": record, "message": record}):
+        for level in ("default", "strict"):
+            adapter = make_adapter(tool, redactor=make_redactor(level))
+            with suppress(RecordError):
+                adapter.read(json.dumps(one_record).encode(), HERE)
 
 
 def test_vault_tokens_that_are_not_hashed_join_nothing() -> None:
