@@ -41,3 +41,13 @@ def test_a_benchmark_measures(command: tuple[str, ...]) -> None:
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(target.read_text("utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["benchmarks.adapters", "benchmarks.redaction"])
+def test_a_benchmark_of_samples_measures_every_tool(module: str, samples: Path) -> None:
+    call = [sys.executable, "-m", module, str(samples)]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    measured = [line.split()[0] for line in done.stdout.splitlines()[1:]]
+    assert measured == ["cloudtrail", "hoop", "kubernetes", "okta", "sudo", "teleport", "vault"]
