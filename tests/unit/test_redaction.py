@@ -37,7 +37,7 @@ def hinted(text: str, redactor: Redactor) -> str:
 
 class TestTexts:
     @pytest.mark.parametrize("template", secrets.WITHOUT_QUOTES)
-    @few(30)
+    @few(12)
     @given(secret=secrets.words())
     def test_a_word(self, template: str, secret: str) -> None:
         text = template.format(secret)
@@ -45,7 +45,7 @@ class TestTexts:
         assert secret not in hinted(text, DEFAULT), text
 
     @pytest.mark.parametrize("template", secrets.IN_QUOTES)
-    @few(30)
+    @few(12)
     @given(secret=secrets.words(alphabet=secrets.WORD + " ;&|()äß\u4e2d"))
     def test_a_text_in_quotes(self, template: str, secret: str) -> None:
         text = template.format(secret)
@@ -53,7 +53,7 @@ class TestTexts:
         assert secret not in hinted(text, DEFAULT), text
 
     @pytest.mark.parametrize("template", secrets.BASE64_TEXTS)
-    @few(30)
+    @few(12)
     @given(secret=secrets.words(20, secrets.BASE64 + "+_-"))
     def test_a_token(self, template: str, secret: str) -> None:
         text = template.format(secret)

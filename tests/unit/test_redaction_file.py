@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,15 @@ class TestOwnRules:
         values = {"payload": {"patient": {"name": "x", "note": "z"}}}
         clean = redactor(rules, "strict").record(values, b"{}", lambda: known)
         assert clean["payload"]["patient"] == {"name": "x", "note": "[redacted:patient]"}
+
+    def test_patterns_need_a_package_and_fields_do_not(
+        self, rules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "re2", None)
+        with pytest.raises(ConfigError, match=r"pip install 'grantledger\[redaction\]'"):
+            make_redactor("default", rules)
+        (tmp_path / "fields.toml").write_text('[[rule]]\nname = "x"\nfields = ["a"]\n')
+        assert make_redactor("default", tmp_path / "fields.toml") is not None
 
     def test_off_is_off(self, rules: Path) -> None:
         assert make_redactor("off", rules) is None

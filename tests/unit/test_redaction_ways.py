@@ -136,12 +136,10 @@ def test_no_planted_secret_is_in_the_bytes_of_an_event(tool: str, record: Any, s
 def test_real_records_say_the_same(tool: str, level: Level) -> None:
     """Who, what, until when and, where the tool gives an id, which event it is; and nothing changes twice."""
     plain, redacting = make_adapter(tool, redactor=None), make_adapter(tool, redactor=make_redactor(level))
-    again = make_adapter(tool, redactor=make_redactor(level))
-    for line in samples(tool):
+    for line in samples(tool)[:: 1 if level == "default" else 4]:
         before, after = plain.read(line, HERE), redacting.read(line, HERE)
         if isinstance(before, Skipped) or isinstance(after, Skipped):
             assert before == after
-            again.read(line, HERE)
             continue
         for one_before, one_after in zip(before, after, strict=True):
             left, right = same_but_text(one_before), same_but_text(one_after)
@@ -149,8 +147,9 @@ def test_real_records_say_the_same(tool: str, level: Level) -> None:
                 for made_of_content in ("source", "event_id", "session_id"):
                     del left[made_of_content], right[made_of_content]
             assert left == right
-        twice = several(again.read(after[0].raw or b"", HERE))
-        assert [content(event) for event in twice] == [content(event) for event in after]
+        if after[0].raw != line:
+            twice = several(make_adapter(tool, redactor=redacting.redactor).read(after[0].raw or b"", HERE))
+            assert [content(event) for event in twice] == [content(event) for event in after]
 
 
 @pytest.fixture(scope="module")
