@@ -14,7 +14,7 @@ from .audit import PREFIX
 MARK = "<REDACTED>"
 """What pgaudit itself writes in the place of a password."""
 _QUOTING = ("message", "detail", "hint", "context")
-_RULE = "sql_password"
+_FOUND_BY = "sql_password"
 _DETAIL = re.compile(r"(parameters: ).*", re.DOTALL | re.IGNORECASE)
 _AFTER_STATEMENT = re.compile(r'(,"(?:[^"]|"")*+",|,[^",]*+,)(?P<parameters>(?!<none>|<not logged>).+)\Z', re.DOTALL)
 
@@ -48,7 +48,7 @@ def without_quoted_passwords(values: dict[str, Any]) -> dict[str, Any]:
             continue
         for secret in secrets:
             if secret and secret in text:
-                text = changed[name] = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", mark_of(_RULE), text)
+                text = changed[name] = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", mark_of(_FOUND_BY), text)
     return {**values, **changed} if changed else values
 
 
