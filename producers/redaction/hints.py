@@ -50,9 +50,13 @@ def matches(*patterns: str, cased: bool = False) -> Hint:
     return lambda record: any(one.search(record.lower) for one in compiled)
 
 
+_OPTION = re.compile(rb"-(?:[paPwuU](?<=[\s\"'nt]-.)|-(?:proxy-|http-)?user)")
+"""At the beginning of a word. Before it may be the escape of a line end or tab."""
+
+
 def option(record: Record) -> bool:
     """Return whether there may be a short option of a command."""
-    return b" -" in record.raw or b'"-' in record.raw or b"-u" in record.raw
+    return _OPTION.search(record.raw) is not None
 
 
 def words(record: Record) -> bool:
