@@ -20,6 +20,7 @@ from ..producers.input_files import InputFile, inputs
 from ..runtime.settings import Settings
 from ..schemas.event import Event
 from .output import Column, Output, Row, print_table, text_column
+from .redaction_option import redactor
 from .sending import SOME_REFUSED
 
 _COLUMNS = [
@@ -54,6 +55,7 @@ def command(
     mistakes, or FILE or one of RECORDS cannot be read.
     """
     adapter = load_mapping(file)(instance=instance)
+    adapter.redactor = redactor(settings, None, None)
     mapping = adapter.MAPPING
     rows: list[dict[str, Any]] = []
     for source in inputs(records or []):
