@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from .waiting import wait_for
 SBIN = "/usr/sbin:/sbin"
 
 
-def needed(program: str, package: str) -> str:
-    """Return where a program is; skip the test if it is not installed."""
+def needed(program: str, package: str | None = None) -> str:
+    """Return where a program is; skip the test if it is not installed. ``package``: of Debian, if it has one."""
     found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
     if found is None:
-        pytest.skip(f"the program {program} is not installed (Debian: apt-get install {package})")
+        hint = f" (Debian: apt-get install {package})" if package else ""
+        pytest.skip(f"the program {program} is not installed{hint}")
     return found
 
 
@@ -38,14 +39,19 @@ def rsyslog(folder: Path, configuration: str) -> Iterator[Path]:
         f'input(type="imuxsock" Socket="{socket}")\n'
         f"{configuration}\n"
     )
-    with own.open("wb") as output:
-        process = subprocess.Popen(
-            [program, "-n", "-f", file, "-i", folder / "rsyslog.pid"], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        wait_for(lambda: socket.exists() or process.poll() is not None, "rsyslog has started", pause=0.02)
-        assert process.poll() is None, own.read_text("utf-8", "replace")
+    with child([program, "-n", "-f", file, "-i", folder / "rsyslog.pid"], own, socket.exists):
         yield own
+
+
+@contextmanager
+def child(command: Sequence[str | Path], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
+    """Run a program that ends at SIGTERM. What it prints is in ``log``."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_for(lambda: ready() or process.poll() is not None, f"{command[0]} is ready", pause=0.02)
+        assert process.poll() is None, log.read_text("utf-8", "replace")
+        yield
     finally:
         process.terminate()
         try:
