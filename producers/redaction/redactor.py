@@ -21,6 +21,8 @@ MOST_DEPTH = 200
 """What is nested more deeply is removed."""
 MOST_QUERIES = 64
 """If the events of a record have more statements, every text with quotes in it is read as one."""
+MOST_COMPARED = 16 << 20
+"""Characters of statements that texts are compared with. Afterwards, every text with quotes in it is read as one."""
 _MOST_PASSES = 3
 """What one rule leaves may be found by another."""
 _PROGRAM_MEMBERS = ("command", "program", "cmd", "exe", "path")
@@ -57,7 +59,7 @@ def known_of(events: Iterable[Event]) -> Known:
     """Return what events say."""
     who: set[str | None] = set()
     named: set[str | None] = set()
-    queries: list[str] = []
+    queries: dict[str, None] = {}
     for event in events:
         actor, subject, source, resource = event.actor, event.subject, event.source, event.resource
         who |= {subject.id, subject.email, actor.id, actor.on_behalf_of}
@@ -67,8 +69,8 @@ def known_of(events: Iterable[Event]) -> Known:
         named |= {one.group for one in event.approvals}
         if resource is not None:
             named |= {resource.id, resource.environment}
-        if event.action is not None and event.action.query and event.action.query not in queries:
-            queries.append(event.action.query)
+        if event.action is not None and event.action.query:
+            queries[event.action.query] = None
     people = frozenset(one for one in who if one)
     return Known(people, people | {one for one in named if one}, tuple(queries))
 
@@ -172,6 +174,7 @@ class Redaction:
     rules: tuple[Rule, ...] | None = None
     strict: bool | None = None
     _variants: list[tuple[str, str]] = field(default_factory=list)
+    _compared: int = 0
 
     def __post_init__(self) -> None:
         if self.strict is None:
@@ -187,8 +190,9 @@ class Redaction:
         for before, after in self._variants:
             if before in text:
                 text = text.replace(before, after)
-            elif len(text) > 3 and text in before:
-                is_query = True
+            elif not is_query and len(text) > 3 and ("'" in text or "$" in text):
+                self._compared += len(before)
+                is_query = self._compared > MOST_COMPARED or text in before
         is_query |= len(self.known.queries) > MOST_QUERIES
         if text in self.known.who:
             return text

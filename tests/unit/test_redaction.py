@@ -240,6 +240,15 @@ class TestEvents:
         assert clean.source.native_id == "https://u:[redacted:url_password]@h/1" and clean.event_id != event.event_id
 
 
+def test_a_long_statement_is_not_compared_with_every_text() -> None:
+    query = "SELECT " + "'a'," * 50_000
+    values = {"query": query, "texts": [[f"'{number}"] for number in range(20_000)], "plain": "it's"}
+    known = Known(queries=(query,))
+    clean = STRICT.record(values, json.dumps(values).encode(), lambda: known)
+    assert clean["query"] == "SELECT " + "'[redacted:sql_literal]'," * 50_000
+    assert clean["texts"][-1] == ["'[redacted:sql_literal]"]
+
+
 HOSTILE = (
     "password=", "password='", 'password="', 'password=\\"', "--password ", "--token  ", "token: bearer ", "://a:",
     "://a:b", "a@", "a@b.", "-----BEGIN RSA PRIVATE KEY-----", "eyJaaaaaaaa.", "bearer ", "authorization: ", "cookie=",
