@@ -110,11 +110,11 @@ CREATE VIEW computed_findings
     severity String COMMENT 'info, warning, critical; of the latest opening',
     summary String COMMENT 'The rule in one line',
     open Bool COMMENT 'Opened, and neither resolved nor closed since then',
-    opened_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First opening; null if no opening is on record',
-    resolved_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Automatic resolution since the latest opening; null if there is none',
-    acknowledged_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Latest acknowledgment since the latest opening; null if there is none',
+    opened_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the first opening; null if no opening is on record',
+    resolved_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the automatic resolution since the latest opening; null if there is none',
+    acknowledged_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the latest acknowledgment since the latest opening; null if there is none',
     acknowledged_by String COMMENT 'Person who acknowledged it',
-    closed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When a person closed it since the latest opening; null if nobody did',
+    closed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of the closing by a person since the latest opening; null if nobody closed it',
     closed_by String COMMENT 'Person who closed it',
     closed_reason String COMMENT 'Reason that this person gave',
     times_opened UInt64 COMMENT 'Number of openings',
@@ -148,11 +148,11 @@ SELECT
     story.rule AS rule, key, deadline, latest.severity AS severity,
     if(finding_rules.summary = '', story.rule, finding_rules.summary) AS summary,
     CAST(notEmpty(opened) AND NOT hasAny(since.kind, ['finding.resolved', 'finding.closed']), 'Bool') AS open,
-    if(empty(opened), NULL, opened[1].occurred_at) AS opened_at,
-    if(has(since.kind, 'finding.resolved'), resolution.occurred_at, NULL) AS resolved_at,
-    if(has(since.kind, 'finding.acknowledged'), acknowledgment.occurred_at, NULL) AS acknowledged_at,
+    if(empty(opened), NULL, opened[1].recorded_at) AS opened_at,
+    if(has(since.kind, 'finding.resolved'), resolution.recorded_at, NULL) AS resolved_at,
+    if(has(since.kind, 'finding.acknowledged'), acknowledgment.recorded_at, NULL) AS acknowledged_at,
     acknowledgment.actor_id AS acknowledged_by,
-    if(has(since.kind, 'finding.closed'), closing.occurred_at, NULL) AS closed_at,
+    if(has(since.kind, 'finding.closed'), closing.recorded_at, NULL) AS closed_at,
     closing.actor_id AS closed_by, closing.reason AS closed_reason, length(opened) AS times_opened,
     arrayLast(event -> event.kind IN ('finding.opened', 'finding.resolved'), events).evidence AS evidence,
     tenant, issuer.1 AS issuer_system, issuer.2 AS issuer_instance,
@@ -173,8 +173,8 @@ FROM
     SELECT
         rule, key, deadline, tenant, issuer,
         arraySort(event -> event.place, groupArray(CAST(
-            ((epoch, `index`), event_id, event_type, occurred_at, severity, evidence, actor_id, reason, grant_id, request_id, session_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, origin, grant_source, request_source, session_source),
-            'Tuple(place Tuple(UInt32, UInt64), id String, kind String, occurred_at DateTime64(6, \'UTC\'), severity String, evidence String, actor_id String, reason String, grant_id String, request_id String, session_id String, subject_id String, resource_kind String, resource_id String, resource_environment String, entitlement String, origin String, grant_source Tuple(String, String), request_source Tuple(String, String), session_source Tuple(String, String))'
+            ((epoch, `index`), event_id, event_type, append_time, severity, evidence, actor_id, reason, grant_id, request_id, session_id, subject_id, resource_kind, resource_id, resource_environment, entitlement, origin, grant_source, request_source, session_source),
+            'Tuple(place Tuple(UInt32, UInt64), id String, kind String, recorded_at DateTime64(6, \'UTC\'), severity String, evidence String, actor_id String, reason String, grant_id String, request_id String, session_id String, subject_id String, resource_kind String, resource_id String, resource_environment String, entitlement String, origin String, grant_source Tuple(String, String), request_source Tuple(String, String), session_source Tuple(String, String))'
         ))) AS every,
         -- An event that was read twice counts once, at its first entry.
         arrayFilter((event, nth) -> nth = 1, every, arrayEnumerateUniq(every.id)) AS events,

@@ -102,6 +102,7 @@ CREATE VIEW access_review
     deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Deadline; null if the tool gives no end',
     policy_deadline Nullable(DateTime64(6, 'UTC')) COMMENT 'Where the tool gives no end: the end by max_seconds of the watch policy; null without one',
     removed_at Nullable(DateTime64(6, 'UTC')) COMMENT 'First confirmed removal after the latest activation or extension, by the clock of the source; null while open',
+    ended_at Nullable(DateTime64(6, 'UTC')) COMMENT 'removed_at. If the access ended under the policy without a confirmed removal: its deadline, or that of the policy. Null while it lasts',
     removal_evidence String COMMENT 'Best evidence of a removal: none, deadline, api_accepted, confirmed',
     removal_recorded_at Nullable(DateTime64(6, 'UTC')) COMMENT 'Append time of that removal',
     late_seconds Nullable(Float64) COMMENT 'From the deadline to removal_recorded_at, 0 if in time; null while open or without a deadline. Of a historical grant, to removed_at',
@@ -153,7 +154,7 @@ SELECT
     if(resource_environment = '', used_environment, resource_environment) AS resource_environment, entitlement,
     request_id, requested_at, requested_by, reason, ticket, customer, approvals, approved_by, forced,
     assumeNotNull(state.activated_at) AS activated_at, starts_at, deadline, policy_deadline, removed_at,
-    removal_evidence, removal_recorded_at, late_seconds, had.sessions AS sessions, did.commands AS commands, source_system, source_instance, tenant,
+    if(state = 'ended', ifNull(deadline, policy_deadline), removed_at) AS ended_at, removal_evidence, removal_recorded_at, late_seconds, had.sessions AS sessions, did.commands AS commands, source_system, source_instance, tenant,
     state.grant_key AS grant_key, origin, `index`
 FROM (SELECT * FROM grants WHERE activated_at IS NOT NULL) AS state
 LEFT JOIN had ON had.grant_key = state.grant_key
@@ -174,9 +175,9 @@ CREATE VIEW removal_latency
 )
 AS SELECT
     source_system, countIf(seconds IS NOT NULL) AS confirmed, countIf(seconds > 0) AS late,
-    if(confirmed = 0, NULL, quantileExactInclusive(0.5)(seconds)) AS p50_seconds,
-    if(confirmed = 0, NULL, quantileExactInclusive(0.95)(seconds)) AS p95_seconds,
-    if(confirmed = 0, NULL, quantileExactInclusive(0.99)(seconds)) AS p99_seconds,
+    if(confirmed = 0, NULL, round(quantileExactInclusive(0.5)(seconds), 3)) AS p50_seconds,
+    if(confirmed = 0, NULL, round(quantileExactInclusive(0.95)(seconds), 3)) AS p95_seconds,
+    if(confirmed = 0, NULL, round(quantileExactInclusive(0.99)(seconds), 3)) AS p99_seconds,
     countIf(removed_at IS NOT NULL AND deadline IS NULL) AS confirmed_without_deadline,
     countIf(removal_evidence = 'api_accepted') AS accepted_only
 FROM

@@ -42,10 +42,7 @@ def had_production_access(truth: Truth) -> Answer:
             text(one.removed),
         )
         for one in truth.accesses
-        if one.environment in ("production", "")
-        and one.activated <= noon
-        and (one.removed is None or one.removed > noon)
-        if not (one.evidence == "deadline" and one.deadline and one.deadline <= noon)
+        if one.environment in ("production", "") and one.activated <= noon and (one.ended is None or one.ended > noon)
     ]
     return Answer("person activated_at resource_id reason approved_by deadline removed_at", rows, 2)
 
@@ -202,7 +199,10 @@ def two_quarters(truth: Truth) -> Answer:
     for system in {one.system for one in truth.accesses}:
         quarters = Counter((one.activated.month - 1) // 3 + 1 for one in truth.accesses if one.system == system)
         late = [
-            one for one in truth.accesses if one.system == system and one.activated >= _day(2026, 10, 1) and one.late
+            one
+            for one in truth.accesses
+            if one.system == system and one.activated >= _day(2026, 10, 1)
+            if one.late or (one.ended is None and not one.historical)
         ]
         rows.append((system, quarters[3], quarters[4], len(late)))
     return Answer("source_system third_quarter fourth_quarter fourth_quarter_late", rows)

@@ -18,6 +18,7 @@ from .expected import RecordTimes, Trace
 
 HISTORY_AFTER = timedelta(hours=1)
 PORTAL_SECONDS = 3600
+SANDBOX_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,17 @@ class GrantedAccess:
     kind: str = "human"
     commands: int = 0
     historical: bool = False
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended, by a proof or under the policy of the simulated company; None while it lasts."""
+        if self.removed is not None:
+            return self.removed
+        if self.system == "vault" and "/" not in self.resource:  # a token
+            return self.deadline
+        if self.resource.startswith("sandbox-") and self.evidence == "api_accepted":
+            return self.activated + timedelta(seconds=SANDBOX_SECONDS)
+        return None
 
     @property
     def late(self) -> float | None:
