@@ -75,16 +75,17 @@ def _next_steps(settings: Settings, grant: str) -> str:
     removal = (
         "emit", "grant.revoked", "--subject", _SUBJECT, "--resource-kind", _RESOURCE.kind, "--resource", _RESOURCE.id,
         "--environment", str(_RESOURCE.environment), "--entitlement", "readwrite", "--grant-id", grant,
-        "--removal-evidence", "confirmed", "--system", "demo", "--instance", grant,
+        "--removal-evidence", "confirmed", "--actor", "demo", "--actor-kind", "system", "--system", "demo",
+        "--instance", grant,
     )  # fmt: skip
     return (
         f"\nFINDING overdue: the grant {grant} has ended, but its access was not removed. Next, in another terminal:\n"
         f"  see open findings:         {executable(settings, 'findings')}\n"
         f"  see the grant's history:   {executable(settings, 'grants', 'show', grant)}\n"
         f"  verify the evidence:       {executable(settings, 'verify')}\n"
-        f"  remove the access:         {executable(settings, *removal)}\n"
-        "The finding is resolved when the removal is on record. In production, on-call would have an alert by now: see "
-        "docs/alerts.md.\n"
+        f"  report the removal:        {executable(settings, *removal)}\n"
+        "The last command stands for the tool, here the demo itself: once it reports that the access is gone, the "
+        "finding is resolved. In production, on-call would have an alert by now: see docs/alerts.md.\n"
     )
 
 

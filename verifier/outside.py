@@ -63,12 +63,14 @@ class VerifiedOutside:
         problems: the first one, and before it, the last one of each log of which a store has not stored everything
             that the anchors cover.
         covered: the logs that the anchors cover.
+        until_ms: the time of the latest one, in milliseconds since 1970; None without one.
     """
 
     count: int = 0
     only: int = 0
     problems: list[Problem] = field(default_factory=list)
     covered: set[str] = field(default_factory=set)
+    until_ms: int | None = None
 
 
 def verify_outside(
@@ -112,6 +114,7 @@ def verify_outside(
             verified.problems = [*behind.values(), problem]
             return verified
         verified.count += 1
+        verified.until_ms = max(verified.until_ms or 0, anchor.time_ms)
         verified.only += same is None
         verified.covered |= origins_in(anchor)
     verified.problems = list(behind.values())

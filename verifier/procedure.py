@@ -152,6 +152,7 @@ def _verify(
         stored_by=stored_by,
     )
     report.outside_anchors, report.outside_only = compared.count, compared.only
+    report.outside_until_ms = compared.until_ms
     report.nothing_outside = gap_outside(outside, of_outside, stored)
     for problem in compared.problems:
         report.add(problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from ..base.text import counted, printable
@@ -25,6 +26,7 @@ class VerifyReport:
         schemas: writer schemas on record; None if decoded columns were not checked.
         anchors: sound anchors stored here.
         outside_anchors: sound anchors from outside.
+        outside_until_ms: the time of the latest of them, in milliseconds since 1970; None without one.
         outside_only: those of them that are not stored here (yet): a store receives an anchor last of all.
         behind: entries at the end of the logs that outside anchors cover and a running store has not stored in time.
         heads: size and root of each sound log.
@@ -51,6 +53,7 @@ class VerifyReport:
     schemas: int | None = None
     anchors: int = 0
     outside_anchors: int = 0
+    outside_until_ms: int | None = None
     outside_only: int = 0
     behind: int = 0
     seconds: float = 0.0
@@ -128,7 +131,7 @@ class VerifyReport:
         """Return the limits of this verification, as sentences for people."""
         outside = ["that no log was cut off at its end: no anchors from outside were compared (--anchors)"]
         if self.outside_anchors:
-            outside = ["that nothing was removed after the last anchor from outside"]
+            outside = [f"that nothing was removed after the last anchor from outside{self._outside_until()}"]
             if self.own_anchor_file:
                 outside.append(
                     f"that nobody changed {self.own_anchor_file} together with the logs: this deployment writes it. "
@@ -147,6 +150,11 @@ class VerifyReport:
             "that the events are true and complete: the ledger contains the events that were sent",
             "that the clocks were right: times are signed, but no outside party confirmed them",
         ]
+
+    def _outside_until(self) -> str:
+        if self.outside_until_ms is None:
+            return ""
+        return f", of {datetime.fromtimestamp(self.outside_until_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
     def _checked(self) -> str:
         states = "" if self.unchecked_states else "the states, "

@@ -156,7 +156,7 @@ def test_demo_leads_from_the_finding_to_its_resolution(up: Up) -> None:
     history = up.paste("see the grant's history:")
     assert "request.created" in history and "overdue, found" in history
     assert "SOUND" in up.paste("verify the evidence:")
-    up.paste("remove the access:")
+    up.paste("report the removal:")
     resolved = f"SELECT 1 FROM finding_events WHERE event_type = 'finding.resolved' AND grant_id = '{grant}'"
     wait_for(lambda: up.rows(resolved), "the finding is resolved")  # far cheaper than the command
     assert grant not in up.run("findings").stdout

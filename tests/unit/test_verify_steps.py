@@ -73,6 +73,8 @@ def test_the_report_states_what_it_does_not_prove() -> None:
     assert report.not_proved() == report.as_json()["not_proved"]
     assert not any("anchors.jsonl" in line for line in report.as_text())
     report.own_anchor_file = "data/anchors.jsonl"
+    report.outside_until_ms = 1_790_000_000_000
+    assert any("anchor from outside, of 2026-09-21 14:13:20 UTC" in line for line in report.as_text())
     assert any("nobody changed data/anchors.jsonl together with the logs" in line for line in report.as_text())
     assert any("ClickHouse stores the same" in line for line in report.as_text())
     stored = VerifyReport("clickhouse", "test.example", entries=1)
