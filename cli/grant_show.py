@@ -102,7 +102,7 @@ def _limits(ask: Ask, state: Row) -> GrantLimits | None:
 
 def _past_end(settings: Settings, state: Row, limits: GrantLimits | None, now: datetime) -> PastEnd | None:
     found = past_end(state, limits, None, now)
-    if found is None or found.kind != "watch_unknown":
+    if found is None or found.kind != "judged_soon":
         return found
     return past_end(state, limits, read_watch_liveness(settings, state["tenant"]), now)
 

@@ -11,7 +11,7 @@ from ..base.times import micros_of
 from ..processors.access import Access, Source, to_datetime
 from ..runtime.watch_liveness import WatchLiveness
 from .grant_command import grant_command
-from .grant_revocations import Revocation
+from .grant_revocations import PATIENCE, Revocation
 from .grants import ENDED, PAST_END, UNRESOLVED, due_of
 from .output import Output, Row, span
 
@@ -24,10 +24,10 @@ class PastEnd:
     """Why a grant that is past its end, and has not ended under the policy, is not overdue.
 
     Attributes:
-        since: the end of the grace; when the finding resolved; when a watch that is down last wrote its state.
+        since: the end of the grace; the latest time at which a watch that judges nothing is known to have judged.
     """
 
-    kind: Literal["inside_grace", "closed", "watch_down", "no_policy", "watch_unknown", "judged_soon"]
+    kind: Literal["inside_grace", "closed", "watch_down", "watch_hangs", "no_policy", "watch_unknown", "judged_soon"]
     since: datetime | None = None
 
 
@@ -81,9 +81,12 @@ def past_end(row: Row, limits: GrantLimits | None, watch: WatchLiveness | None, 
     grace_ends = to_datetime(limits.overdue_after(micros_of(due_of(row) or now), reported))
     if now <= grace_ends:
         return PastEnd("inside_grace", grace_ends)
-    if watch is None:
-        return PastEnd("watch_unknown")
-    return PastEnd("judged_soon") if watch.running else PastEnd("watch_down", watch.last_written)
+    if watch is None or watch.state == "judges":
+        return PastEnd("judged_soon")
+    kinds: dict[str, Literal["watch_down", "watch_hangs", "watch_unknown"]] = {
+        "down": "watch_down", "hangs": "watch_hangs", "unknown": "watch_unknown",
+    }  # fmt: skip
+    return PastEnd(kinds[watch.state], watch.judged_until)
 
 
 def state_text(output: Output, state: Row, ended: PastEnd | None) -> str:
@@ -98,11 +101,12 @@ def state_text(output: Output, state: Row, ended: PastEnd | None) -> str:
         return f"overdue, found {output.moment(state['found_at'])}; {known}"
     if ended is not None:
         return f"past its end, {_past_end_text(output, state, ended)}; {known}"
+    last = "end" if due_of(state) is not None else "newest event, and it gives no end"
     texts = {
         "covered": "past its deadline, but another open grant covers the same access",
         "no deadline": "open, without a deadline",
         ENDED: "ended under the policy, without a confirmed removal",
-        UNRESOLVED: "unresolved: its records arrived long after its end, so it is not judged",
+        UNRESOLVED: f"unresolved: nothing of it was received until long after its {last}, so it is not judged",
     }
     return f"{texts.get(name, name)}; {known}"
 
@@ -115,10 +119,14 @@ def _past_end_text(output: Output, state: Row, ended: PastEnd) -> str:
     if ended.kind == "watch_down":
         since = f"since {output.moment(ended.since)} or later" if ended.since else "and has written no state"
         return f"not judged: the watch is down {since}"
+    if ended.kind == "watch_hangs":
+        since = f"since {output.moment(ended.since)}" if ended.since else "yet"
+        return f"not judged: the watch runs, and has judged nothing {since}; `grantledger status` has more"
     if ended.kind == "no_policy":
         return "not judged: no watch policy is on record, so no watch has run"
     if ended.kind == "watch_unknown":
-        return "not judged, and Kafka does not answer: the watch may be down"
+        since = f"; as far as known here, it has judged nothing since {output.moment(ended.since)}"
+        return f"not judged, and Kafka does not answer: the watch may be down{since if ended.since else ''}"
     return "not judged yet: the watch runs; it reports within seconds, or `grantledger status` shows why not"
 
 
@@ -126,12 +134,41 @@ def _removed(output: Output, state: Row) -> str:
     return f"removed {output.moment(state['removed_at'])}, confirmed"
 
 
-def next_step(state: Row, ended: PastEnd | None, requests: Sequence[Revocation], now: datetime) -> str:
-    """Return the advice for a grant that is overdue or past its end; empty if it is best to wait."""
-    if ended is not None and ended.kind in ("inside_grace", "judged_soon"):
+def next_step(output: Output, state: Row, ended: PastEnd | None, requests: Sequence[Revocation], now: datetime) -> str:
+    """Return what to do about a grant; empty if its access may run, or has ended.
+
+    Args:
+        requests: the requested revocations, the newest first.
+    """
+    name = state["state"]
+    if name == "removed":
         return ""
     if pending := [one for one in requests if one.is_pending(now)]:
-        late = any(one.is_late(now) for one in pending)
-        return "no enforcer acts: check in the tool whether the access exists, and end it there" if late else ""
+        return _about_request(output, pending[0], now)
+    if name == UNRESOLVED:
+        return "check in the tool whether the access exists, and end it there: no enforcer revokes historical access"
+    if name not in ("overdue", PAST_END):
+        return ""
+    if name == "overdue" and state["removed_at"] is not None:
+        return "wait some seconds: the watch resolves the finding; if not, `grantledger status` shows whether it judges"
+    if ended is not None and ended.kind == "inside_grace":
+        return f"wait until {output.moment(ended.since)}: the access may still end on time"
+    if ended is not None and ended.kind == "judged_soon":
+        return "wait some seconds, then run this command again"
     command = f"{grant_command('revoke', state)} --reason '…'"
-    return f"check in the tool whether the access exists. To have it revoked: {command}"
+    watch = {"watch_down": "start the watch; ", "watch_hangs": "end the watch and start it again; "}
+    first = watch.get(ended.kind, "") if ended is not None else ""
+    return f"{first}check in the tool whether the access exists. To have it revoked: {command}"
+
+
+def _about_request(output: Output, request: Revocation, now: datetime) -> str:
+    """Return what to do while a revocation is requested: it never contradicts the text of the request."""
+    by_hand = "check in the tool whether the access exists, and end it there"
+    if request.is_late(now):
+        return f"no enforcer acts: {by_hand}"
+    if request.answer is None:
+        return f"wait for an enforcer until {output.moment(request.requested_at + PATIENCE)}; after that, {by_hand}"
+    if request.answer["outcome"] == "failure":
+        return f"wait for the next attempt, or {by_hand}"
+    until = request.answer["append_time"] + PATIENCE
+    return f"wait for its result until {output.moment(until)}; after that, {by_hand}" if now <= until else by_hand

@@ -13,7 +13,7 @@ from .grant_event_text import finding_text
 from .grant_history import GrantHistory, GrantSession
 from .grant_revocations import revocations_of
 from .grant_state import PastEnd, next_step, state_text
-from .grants import PAST_END, lateness, resource_text, source_of, until
+from .grants import lateness, resource_text, source_of, until
 from .output import Output, Row, print_fields, shortened
 
 _LONGEST_COMMAND = 60
@@ -82,7 +82,7 @@ def _print_head(
         print_fields(console, {"finding": _finding(output, finding)})
     more = len(history.findings) - MOST_FINDINGS
     print_fields(console, {"": f"and {more:,} more open findings: see `grantledger findings`" if more > 0 else ""})
-    steps = [next_step(state, ended, requests, now) if state["state"] in ("overdue", PAST_END) else ""]
+    steps = [next_step(output, state, ended, requests, now)]
     if any(row["session_id"] for row in history.findings):
         steps.append("end in the tool the sessions that the findings name")
     print_fields(console, {"next": "; ".join(filter(None, steps))})

@@ -8,13 +8,12 @@ import typer
 from rich.console import Console
 
 from ..base.errors import EXIT_DEPENDENCY
-from ..base.text import printable
 from ..runtime.open_findings import count_open_findings
 from ..runtime.settings import Settings
 from ..runtime.status import processes_here, read_status
 from ..runtime.store_lag import StoreLagReading
 from .errors import fail
-from .output import Column, Output, echo, print_table, text_column
+from .output import Column, Output, Row, echo, print_table, text_column
 from .stack_view import status_table
 
 
@@ -40,17 +39,22 @@ def command(settings: Settings, output: Output) -> None:
             text_column("process", "name"),
             text_column("pid", "pid"),
             text_column("restarts", "restarts"),
-            Column(
-                "trouble", lambda row: printable(row["trouble"] or "none"), lambda row: "red" if row["trouble"] else ""
-            ),
+            Column("state", _state, lambda row: "red" if row["trouble"] else ""),
         ]
 
         def show(console: Console) -> None:
             console.print(status_table(status))
-            print_table(console, [asdict(process) for process in processes], columns)
+            print_table(console, [asdict(process) for process in status.processes], columns)
             console.print(lag.text if lag is not None else "It is unknown how far the store is behind.")
 
         behind = {"entries": lag.entries, "seconds": round(lag.seconds, 1)} if lag is not None else None
         output.record(status.as_json() | {"store_behind": behind}, show)
     if status.troubles:
         raise typer.Exit(EXIT_DEPENDENCY)
+
+
+def _state(row: Row) -> str:
+    """Return the state of a process. A line above the table has its trouble."""
+    if row["trouble"]:
+        return "trouble" if row["pid"] else "down"
+    return "runs" if row["pid"] else "done"

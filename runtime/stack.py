@@ -61,6 +61,8 @@ class Stack:
         self._cluster: Cluster | None = None
         self._lock: BinaryIO | None = None
         self._findings: OpenFindings | None = None
+        self._written: list[ProcessStatus] = []
+        """What other commands read of the processes."""
         self.settings = settings
 
     def start(self) -> None:
@@ -141,11 +143,11 @@ class Stack:
     def restart_failed(self) -> None:
         """Restart failed processes. Call it every second."""
         self._restart_broker()
-        before = self._processes()
         for child in self._children:
             child.restart_if_failed()
-        if (now := self._processes()) != before:
+        if (now := self._processes()) != self._written:  # a trouble also ends as time passes
             write_processes(self._given.data_dir, now)
+            self._written = now
 
     def _restart_broker(self) -> None:
         """Start a failed Kafka again. If it fails while it starts, try again after a growing pause."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUE
 from .open_findings import FindingCount
 from .process import Samples, read_samples, status_path
 from .settings import Settings, is_running, read_stack
+from .watch_progress import watch_trouble
 from .watches import watch_names
 
 NO_SANDBOX = (
@@ -78,10 +79,14 @@ def read_status(
 ) -> Status:
     """Read the status from Kafka and from the metrics of the processes on this machine."""
     samples: Samples = {}
-    for process in processes:
-        for key, value in read_samples(settings.data_dir, process.name).items():
+    watches, found = watch_names(settings.lifecycle_shards), list(processes)
+    for at, process in enumerate(processes):
+        own = read_samples(settings.data_dir, process.name)
+        if process.name in watches and process.trouble is None:
+            found[at] = replace(process, trouble=watch_trouble(settings.data_dir, process.name, own))
+        for key, value in own.items():
             samples[key] = max(value, samples.get(key, 0.0))
-    troubles = {process.name: process.trouble for process in processes if process.trouble}
+    troubles = {process.name: process.trouble for process in found if process.trouble}
     stopped = [labels for (name, labels), value in samples.items() if name == "grantledger_seal_stopped" and value]
     troubles |= {f"sealing on {labels}": f"sealing is stopped on {labels}" for labels in stopped}
     return Status(
@@ -91,7 +96,7 @@ def read_status(
         last_checkpoint=_time(samples, "grantledger_last_checkpoint_timestamp_seconds"),
         last_anchor=_time(samples, "grantledger_last_anchor_timestamp_seconds"),
         findings=findings,
-        processes=tuple(processes),
+        processes=tuple(found),
         troubles_of=troubles,
         warnings=(NO_SANDBOX,) if samples.get(("grantledger_store_sandbox", "")) == 0 else (),
     )

@@ -7,6 +7,8 @@ import gc
 import logging
 import signal
 
+import structlog
+
 from ...processors.access import SECOND
 from ...processors.watch.app import make_app, run_app
 from ...processors.watch.clock import WatchClock
@@ -24,7 +26,10 @@ from ...runtime.process import serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings, SettingsError
 from ...runtime.source_keys import own_signer
+from ...runtime.watch_progress import write_progress
 from ...runtime.watches import watch_name
+
+log = structlog.get_logger("grantledger.watch")
 
 
 def command(settings: Settings) -> None:
@@ -72,7 +77,24 @@ async def _run(settings: Settings) -> None:
         app = make_app(cluster, deployment, folder, watcher, instance=settings.watch_instance, shard=shard)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
+    progress = asyncio.create_task(_write_progress(settings, watcher))
     try:
         await run_app(app, stop, watcher.store_last_snapshot)
     finally:
+        progress.cancel()
         findings.close()
+
+
+async def _write_progress(settings: Settings, watcher: Watcher) -> None:
+    """Write every second how far the watch has judged. Without the file, only the status lacks it."""
+    name, written, failed = watch_name(settings), 0.0, False
+    while True:
+        if watcher.judged_until != written:
+            try:
+                write_progress(settings.data_dir, name, watcher.judged_until)
+                written, failed = watcher.judged_until, False
+            except OSError as error:
+                if not failed:
+                    log.warning("progress_not_written", reason=str(error), action="the status may show trouble")
+                failed = True
+        await asyncio.sleep(1.0)

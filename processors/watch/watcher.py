@@ -80,6 +80,8 @@ class Watcher:
         self.judge = Judge(policy, silences=shard.count == 1)
         self._publication = Publication(deployment, shard, self.judge.policy, findings, clock)
         self._faults, self._blocking = self._publication.faults, self._publication.in_thread
+        self.judged_until = 0.0
+        """Time up to which every grant has been judged, in seconds since 1970; 0 before the first judgement."""
         self._position = LogPosition()
         self._input: SealedInput | None = None
         self._topic_id: bytes | None = None
@@ -338,7 +340,8 @@ class Watcher:
             if self.judge.next_time >= permission.moment:
                 break
             await asyncio.sleep(0)
-        metrics.JUDGED_UNTIL.set(permission.moment / SECOND)
+        self.judged_until = permission.moment / SECOND
+        metrics.JUDGED_UNTIL.set(self.judged_until)
 
     async def _follow_decisions(self) -> None:
         """Apply what people have decided meanwhile: as a start does, from the facts if they accepted a content."""

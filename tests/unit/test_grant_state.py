@@ -18,7 +18,7 @@ from grantledger.runtime.watch_liveness import WatchLiveness
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 POLICY = WatchPolicy(rule=(AccessRule(resource="certs", removal=frozenset({"api_accepted", "confirmed"})),))
-DOWN, RUNS = WatchLiveness(running=False, last_written=NOON - 60 * SECOND), WatchLiveness(running=True)
+DOWN, RUNS = WatchLiveness("down", NOON - 60 * SECOND), WatchLiveness("judges")
 SENTENCES = ("inside the grace", "not judged", "closed its finding")
 
 
@@ -51,8 +51,23 @@ def row(**fields: Any) -> dict[str, Any]:
             61,
             "the watch is down since 2026-03-01 11:59:00 or later",
         ),
-        ({}, POLICY, WatchLiveness(running=False), 61, "not judged: the watch is down and has written no state"),
-        ({}, POLICY, None, 61, "not judged, and Kafka does not answer: the watch may be down"),
+        ({}, POLICY, WatchLiveness("down"), 61, "not judged: the watch is down and has written no state"),
+        (
+            {},
+            POLICY,
+            WatchLiveness("hangs", NOON - 60 * SECOND),
+            61,
+            "not judged: the watch runs, and has judged nothing since 2026-03-01 11:59:00; `grantledger status`",
+        ),
+        ({}, POLICY, WatchLiveness("hangs"), 61, "not judged: the watch runs, and has judged nothing yet"),
+        ({}, POLICY, WatchLiveness("unknown"), 61, "not judged, and Kafka does not answer: the watch may be down; no"),
+        (
+            {},
+            POLICY,
+            WatchLiveness("unknown", NOON - 60 * SECOND),
+            61,
+            "the watch may be down; as far as known here, it has judged nothing since 2026-03-01 11:59:00",
+        ),
         ({}, POLICY, RUNS, 61, "not judged yet: the watch runs"),
         ({}, None, RUNS, 61, "not judged: no watch policy is on record"),
     ],
@@ -65,11 +80,38 @@ def test_a_grant_past_its_end_has_one_of_several_states(
     ended = past_end(grant, limits, watch, NOON + seconds * SECOND)
     found = state_text(Output(), grant, ended)
     assert text in found and sum(sentence in found for sentence in SENTENCES) == 1
-    advice = next_step(grant, ended, (), NOON)
+    advice = next_step(Output(), grant, ended, (), NOON)
     open_question = ("not judged" in found and "not judged yet" not in found) or "closed its finding" in found
-    assert bool(advice) == open_question
-    if advice:
-        assert advice.endswith("grantledger grants revoke 'g 1' --source vault/prod --tenant acme --reason '…'")
+    command = "grantledger grants revoke 'g 1' --source vault/prod --tenant acme --reason '…'"
+    assert advice.startswith("wait ") != open_question and advice.endswith(command) == open_question
+    assert ("start the watch; " in advice) == ("the watch is down" in found)
+    assert ("end the watch and start it again; " in advice) == ("the watch runs, and" in found)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "step"),
+    [
+        ({}, "unresolved: nothing of it was received until long after its end, so", "check in the tool"),
+        (
+            {"deadline": None},
+            "unresolved: nothing of it was received until long after its newest event, and it gives no end, so",
+            "check in the tool",
+        ),
+        ({"state": "active"}, "active", ""),
+        ({"state": "covered"}, "past its deadline, but another open grant covers", ""),
+        ({"state": "removed", "removed_at": NOON}, "removed 2026-03-01 12:00:00, confirmed", ""),
+        (
+            {"state": "overdue", "removed_at": NOON, "removal_evidence": "confirmed"},
+            "overdue: the finding is not resolved yet; removed",
+            "wait some seconds: the watch resolves the finding",
+        ),
+    ],
+)
+def test_a_state_has_its_words_and_its_next_step(fields: dict[str, Any], state: str, step: str) -> None:
+    grant = row(**{"state": "unresolved", **fields})
+    assert state_text(Output(), grant, None).startswith(state)
+    advice = next_step(Output(), grant, None, (), NOON)
+    assert advice.startswith(step) and bool(advice) == bool(step)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +201,24 @@ def test_a_request_and_its_answer(answers: list[dict[str, Any]], after: int, tex
     shown = found.text(Output(), now)
     assert shown.startswith("asked for by dana (stolen) at 2026-03-01 12:00:00: ") and text in shown
     assert found.is_pending(now) == pending
-    advice = next_step(row(state="overdue"), None, (found,), now)
+    advice = next_step(Output(), row(state="overdue"), None, (found,), now)
     unattempted = pending and ("no enforcer" in text or "dry run" in text)
     assert advice.startswith("no enforcer acts") == unattempted and ("To have it revoked" in advice) == (not pending)
+    if text == "waiting for an enforcer":
+        assert advice.startswith("wait for an enforcer until 2026-03-01 12:01:00; after that, check in the tool")
+    if "busy" in text:
+        assert advice.startswith("wait for the next attempt, or check in the tool")
+
+
+def test_the_next_step_is_about_the_newest_request_also_of_a_grant_that_runs() -> None:
+    (mine,) = revocations_of([event("requested", 50)])
+    (old,) = revocations_of([event("requested", -600, asked=-600)])
+    for state in ("overdue", "active"):
+        advice = next_step(Output(), row(state=state), None, (mine, old), NOON + 60 * SECOND)
+        assert advice.startswith("wait for an enforcer until 2026-03-01 12:01:50")
+    (begun,) = revocations_of([event("attempted", 55, asked=50), event("requested", 50, asked=50)])
+    for seconds, step in ((100, "wait for its result until 2026-03-01 12:01:55"), (116, "check in the tool")):
+        assert next_step(Output(), row(state="overdue"), None, (begun,), NOON + seconds * SECOND).startswith(step)
 
 
 def test_the_newest_request_comes_first_and_each_has_its_own_answer() -> None:

@@ -14,8 +14,10 @@ from grantledger.base.toml import ConfigError
 from grantledger.cli.stack_view import demo_policy, with_demo_policy
 from grantledger.runtime import stack as module
 from grantledger.runtime.broker import BrokerError
+from grantledger.runtime.children import ChildSpec
 from grantledger.runtime.settings import STACK_FILE, Settings
 from grantledger.runtime.stack import Stack
+from grantledger.runtime.status import SUPERVISOR_FILE
 from grantledger.runtime.store_access import open_store
 from grantledger.sinks.clickhouse import StoreUnavailableError
 
@@ -52,6 +54,28 @@ def test_a_broker_that_is_killed_again_while_it_restarts_is_started_again(
     assert broker.starts == 3
     assert sum("could not be restarted" in line for line in lines) == 2
     assert not any("\n" in line for line in lines)
+
+
+class Restarted:
+    """A process that was restarted: its trouble ends as time passes."""
+
+    pid, restarts, trouble, spec = 7, 1, "watch was restarted once: why", ChildSpec("watch", ())
+
+    def restart_if_failed(self) -> None: ...
+
+
+def test_a_trouble_that_is_over_is_over_for_other_commands(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    stack, child = Stack(Settings(data_dir=tmp_path), lambda _: None), Restarted()
+    stack._children = [child]  # type: ignore[list-item]
+
+    def published() -> object:
+        stack.restart_failed()
+        return json.loads((tmp_path / SUPERVISOR_FILE).read_text())[0]["trouble"]
+
+    assert published() == child.trouble
+    child.trouble = None  # type: ignore[assignment]
+    assert published() is None
 
 
 def test_a_command_leaves_the_store_of_a_running_stack_to_it(tmp_path: Path) -> None:

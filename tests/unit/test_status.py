@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,10 +18,11 @@ from grantledger.ledger.entry import Genesis, origin_of
 from grantledger.ledger.keys import LocalSigner, LogKeys
 from grantledger.processors import metrics, seal
 from grantledger.processors.partition_buffer import PartitionBuffer
-from grantledger.runtime import status
+from grantledger.runtime import status, watch_liveness
 from grantledger.runtime.process import Samples
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_lag import StoreLag
+from grantledger.runtime.watch_progress import write_progress
 from grantledger.schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 
 SIZE, POSITION = "grantledger_log_size_entries", "grantledger_seal_position_offset"
@@ -58,6 +63,55 @@ def test_markers_are_no_lag(
     settings = Settings(data_dir=tmp_path)
     found = status.read_status(settings, Cluster({}), [status.ProcessStatus("seal", 1)], None)
     assert (found.events, found.lag) == (events, lag)
+
+
+ACTIVE = {("grantledger_watch_active", ""): 1.0}
+
+
+@pytest.mark.parametrize(
+    ("age", "started", "samples", "trouble", "state"),
+    [
+        (29, 600, ACTIVE, None, "judges"),
+        (31, 600, {}, "watch (pid {pid}) has judged nothing since 2026-03-01 12:00:00 UTC; it hangs", "hangs"),
+        (31, 600, ACTIVE, "watch (pid {pid}) has judged nothing since 2026-03-01 12:00:00 UTC; it runs", "hangs"),
+        (31, 600, {("grantledger_watch_active", ""): 0.0}, None, "unknown"),
+        (86_400, 29, ACTIVE, None, "judges"),
+        (None, 29, ACTIVE, None, "unknown"),
+        (None, 31, ACTIVE, "watch (pid {pid}) has judged nothing yet; it runs", "hangs"),
+        (None, None, {}, None, "unknown"),
+    ],
+    ids=["judges", "hangs", "far behind", "standby", "just started", "first start", "first start hangs", "never"],
+)
+def test_a_watch_that_judges_nothing_is_in_trouble(
+    age: int | None,
+    started: int | None,
+    samples: Samples,
+    trouble: str | None,
+    state: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "run").mkdir()
+    now = time.time()
+    for path, content, seconds in (
+        ("watch.judged", "", age),
+        ("watch.json", json.dumps({"pid": os.getpid(), "metrics": "http://127.0.0.1:1/"}), started),
+    ):
+        if seconds is not None:
+            (tmp_path / "run" / path).write_text(content)
+            if not content:
+                write_progress(tmp_path, "watch", datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp())
+            os.utime(tmp_path / "run" / path, (now - seconds, now - seconds))
+    monkeypatch.setattr(status, "read_samples", lambda *_: samples)
+    monkeypatch.setattr(watch_liveness, "read_samples", lambda *_: samples)
+    settings = Settings(data_dir=tmp_path)
+    found = status.read_status(settings, None, [status.ProcessStatus("watch", os.getpid())], None)
+    shown = found.processes[0].trouble
+    assert shown == trouble if trouble is None else (shown or "").startswith(trouble.format(pid=os.getpid()))
+    assert found.troubles == (() if shown is None else (shown,))
+    known = watch_liveness.read_watch_liveness(settings, "default")
+    assert known.state == state, "grants show says the same"
+    assert (known.judged_until is not None) == (age is not None and state != "judges")
 
 
 class IdleConsumer:
