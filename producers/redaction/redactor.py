@@ -13,7 +13,7 @@ from ..json_fields import DECODER
 from .hints import record_of
 from .marks import MARK_START, is_no_secret, mark_of
 from .numbers import Span, is_card
-from .rules import RULES, SQL_PARAMETERS, TOO_DEEP, Rule, of_word, rule_of_member
+from .rules import RULES, SQL_PARAMETERS, TOO_DEEP, Rule, of_word, program_of, rule_of_member
 
 Level = Literal["off", "default", "strict"]
 LEVELS: tuple[Level, ...] = ("off", "default", "strict")
@@ -225,7 +225,7 @@ class Redaction:
         found: list[str] = []
         before = ""
         for word in words:
-            program = program or word.rpartition("/")[2]
+            program = program_of(word, program)
             place = of_word(word, before, program)
             if place is not None and not is_no_secret(word[place[0] :]) and word[place[0] :] not in self.known.who:
                 found.append(word[: place[0]] + mark_of(place[1]))

@@ -77,6 +77,11 @@ def _named(name: str) -> Find:
                 continue  # the folder of a shell
             if found["sign"] == ":" and text[found.start() - 1 : found.start()] == ":":
                 continue  # a part of a name, such as an ARN
+            quote = text[found.start() - 1 : found.start()]
+            if quote in ("'", '"') and quote not in (found["sign"] or ""):
+                # The name and the value are in one pair of quotes.
+                closing = text.find(quote, begin + 1, end)
+                end = closing if closing > 0 else end
             yield _without_quotes(text, begin, end)
 
     return find
@@ -135,18 +140,23 @@ _PROGRAMS = {
     "mysql": r"-p", "mysqldump": r"-p", "mysqladmin": r"-p", "mariadb": r"-p", "mariadb-dump": r"-p",
     "sshpass": r"-p[ \t]*", "mongo": r"-p[ \t]*", "mongosh": r"-p[ \t]*", "redis-cli": r"-a[ \t]*",
     "ldapsearch": r"-w[ \t]*", "ldapmodify": r"-w[ \t]*", "sqlcmd": r"-P[ \t]*", "psexec": r"-p[ \t]*",
-    "curl": r"(?:-u|--user|--proxy-user|-U)[ =\t]*['\"]?[^\s:'\"]{0,256}:",
-    "wget": r"(?:-u|--user|--http-user)[ =\t]*['\"]?[^\s:'\"]{0,256}:",
+    "docker login": r"-p[ \t]*", "podman login": r"-p[ \t]*", "az login": r"-p[ \t]*",
+    "aws configure set": r"aws_(?:secret_access_key|session_token)[ \t]+",
 }  # fmt: skip
-"""Programs with a short option for a password, and what comes before the password."""
-_PROGRAM = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, sorted(_PROGRAMS, key=len, reverse=True)))})(?![\w-])")
+"""Programs that take a password, and what comes before it."""
+_WITH_USER = ("curl", "wget")
+"""Programs whose option for a user is followed by the name and the password."""
+_USER = re.compile(
+    r"(?<!\S)(?:-u|-U|--user|--proxy-user|--http-user)[ =\t]*"
+    r"(?:'[^\s:']{0,256}:(?P<single>[^']*+)|\"[^\s:\"]{0,256}:(?P<double>[^\"]*+)|[^\s:'\"]{0,256}:(?P<it>[^\s'\"]++))"
+)
+_PROGRAM = re.compile(
+    rf"(?<![\w-])(?:{'|'.join(map(re.escape, sorted((*_PROGRAMS, *_WITH_USER), key=len, reverse=True)))})(?![\w-])"
+)
 _SHORT = {
-    name: re.compile(
-        rf"(?<!\S){option}(?!-[\w-])(?P<it>'[^']*+'|\"[^\"]*+\"|[^\s;&|'\"]++)" if name not in ("curl", "wget")
-        else rf"(?<!\S){option}(?P<it>[^\s'\"]++)"
-    )
+    name: re.compile(rf"(?<!\S){option}(?!-[\w-])(?P<it>'[^']*+'|\"[^\"]*+\"|[^\s;&|'\"]++)")
     for name, option in _PROGRAMS.items()
-}  # fmt: skip
+} | dict.fromkeys(_WITH_USER, _USER)
 _END = re.compile(r"[;|\n]|&&")
 
 
@@ -156,7 +166,7 @@ def _short_options(text: str) -> Iterator[Span]:
         after = _END.search(text, program.end())
         place = after.end() if after is not None else len(text)
         for found in _SHORT[program[0]].finditer(text, program.end(), place):
-            yield _without_quotes(text, *found.span("it"))
+            yield _without_quotes(text, *found.span(found.lastgroup or 0))
 
 
 _NAMED = {
@@ -165,7 +175,8 @@ _NAMED = {
                "encryptionkey", "encryption_key", "encryption-key", "accountkey", "account_key", "account-key",
                "access_key", "accesskey", "access-key", "x-amz-s", "sig="),
 }  # fmt: skip
-_CALLED = ("mysql", "mariadb", "sshpass", "mongo", "redis-cli", "ldap", "sqlcmd", "psexec", "curl", "wget")
+_CALLED = ("mysql", "mariadb", "sshpass", "mongo", "redis-cli", "ldap", "sqlcmd", "psexec", "curl", "wget", "login",
+           "configure set")  # fmt: skip
 _KNOWN = (
     r"(?P<it>(?<!\w)(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|xox[abeoprs]-[A-Za-z0-9-]{10,}"
     r"|xapp-[A-Za-z0-9-]{10,}|hv[sbr]\.[\w-]{20,}|(?:sk|rk)_live_[A-Za-z0-9]{16,}"
@@ -239,12 +250,12 @@ RULES: tuple[Rule, ...] = (
         _NAMED["secret"],
         either(matches(rf"token{hints.NAMED}",
                        rf"secret(?:(?<!:secret)|(?=[^:]))(?:[_-]?(?:string|value))?{hints.NAMED}",
-                       rf"key{_KEYS}{hints.NAMED}", "sig=", "x-amz-s"),
+                       rf"key{_KEYS}{hints.NAMED}", r"aws_s(?:ecret_access_key|ession_token)", "sig=", "x-amz-s"),
                both(hints.words, matches(rf"(?:token|secret|key){hints.WORD}"))),
     ),
     Rule(
         "password_option", "short options: `mysql -p…`, `redis-cli -a …`, `curl -u user:…`", _short_options,
-        _CALLED, both(hints.option, has(*_CALLED)),
+        _CALLED, either(both(hints.option, has(*_CALLED)), has("configure set")),
     ),
     Rule(
         "url_password", "passwords in URLs: `https://user:…@host`",
@@ -293,7 +304,20 @@ _NOT_SECRET = frozenset({"clientToken", "clientRequestToken", "nextToken", "cont
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _OPTION = re.compile(rf"--?[\w.-]{{0,100}}?(?:{_PASSWORDS}|{_SECRETS})", re.IGNORECASE)
 _ASSIGNED = re.compile(rf"(?:--?)?[\w.-]{{0,100}}?(?P<rule>(?P<p>{_PASSWORDS})|{_SECRETS})=", re.IGNORECASE)
-_WORDS = {"sshpass": "-p", "mongo": "-p", "mongosh": "-p", "redis-cli": "-a", "ldapsearch": "-w", "sqlcmd": "-P"}
+_WORDS = {"sshpass": "-p", "mongo": "-p", "mongosh": "-p", "redis-cli": "-a", "ldapsearch": "-w", "sqlcmd": "-P",
+          "docker login": "-p", "podman login": "-p", "az login": "-p"}  # fmt: skip
+_SETTING = re.compile(r"aws_(?:secret_access_key|session_token)", re.IGNORECASE)
+
+
+def program_of(word: str, program: str) -> str:
+    """Return the program that the words after a word belong to: one may start another, as ``sudo`` does."""
+    name = word.rpartition("/")[2]
+    if name == "login" and f"{program} login" in _PROGRAMS:
+        return f"{program} login"
+    return name if not program or name in _PROGRAMS or name in _STARTED else program
+
+
+_STARTED = frozenset({*_WITH_USER, "docker", "podman", "az"})
 
 
 @lru_cache(maxsize=4096)
@@ -315,9 +339,11 @@ def of_word(word: str, before: str, program: str) -> tuple[int, str] | None:
         return assigned.end(), "password" if assigned["p"] else "secret"
     if not word.startswith("-") and _OPTION.fullmatch(before):
         return 0, "password" if _NAMES["password"].fullmatch(before) else "secret"
+    if _SETTING.fullmatch(before):
+        return 0, "secret"
     if program in _WORDS and before == _WORDS[program] and not word.startswith("-"):
         return 0, "password_option"
-    if program in ("curl", "wget") and before in ("-u", "--user", "-U", "--proxy-user") and ":" in word:
+    if program in _WITH_USER and before in ("-u", "--user", "-U", "--proxy-user") and ":" in word:
         return word.index(":") + 1, "password_option"
     option = _PROGRAMS.get(program, "")[:2]
     if option in ("-p", "-a", "-w", "-P") and word.startswith(option) and len(word) > 2:

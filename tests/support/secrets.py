@@ -22,6 +22,9 @@ WITHOUT_QUOTES = (
     "sshpass -p {} ssh host", "curl -u admin:{} https://h/", "curl --user admin:{} h", "app --token {} --verbose",
     "app --api-key={}", "AWS_SECRET_ACCESS_KEY={}", "MYSQL_PWD={} mysqldump x", "Server=h;Uid=sa;Pwd={}",
     "ALTER USER a IDENTIFIED BY {}", "docker login --password {}", "openssl rsa -passin pass:{}", "client_secret={}",
+    "sudo mysql -u root -p{}", "docker login -u me -p {} registry.example",
+    "aws configure set aws_secret_access_key {}",
+    "terraform apply -var 'db_password={}' -target x", "az login --service-principal -u a -p {} --tenant t",
 )  # fmt: skip
 IN_QUOTES = (
     "CREATE ROLE a PASSWORD '{}'", "ALTER USER a WITH ENCRYPTED PASSWORD '{}' LOGIN",
@@ -29,7 +32,7 @@ IN_QUOTES = (
     "ALTER USER a IDENTIFIED WITH caching_sha2_password BY '{}'", "SET PASSWORD FOR 'a'@'h' = PASSWORD('{}')",
     "CREATE LOGIN a WITH PASSWORD = N'{}'", "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'a', password '{}')",
     "export DB_PASSWORD='{}'", 'app --password "{}"', '{{"password": "{}", "user": "a"}}', "curl -d 'token={}' h",
-    '{{\\"client_secret\\": \\"{}\\"}}',
+    '{{\\"client_secret\\": \\"{}\\"}}', 'curl -u "admin:{}" https://h/', "curl --user 'admin:{}' h",
 )  # fmt: skip
 BASE64_TEXTS = (
     "curl -H 'Authorization: Bearer {}' h", "Authorization: token {}", "bearer {}", "https://user:{}@host/x",
@@ -55,6 +58,7 @@ PLAIN = (
     "arn:aws:secretsmanager:eu-1:1:secret:orders-AbC", "docker run -u 1000:1000 image", "max_tokens=100",
     "basic authentication is off", "bearer of news", "token expired", "https://host:8080/path", "git@host:team/repo",
     "RBAC: allowed by RoleBinding", "2026-03-01T12:00:00.123456789Z", "1700000000000000000", "4111 1111 1111 1112",
+    "docker run -p 8080:80 image", "az vm create -p plan", "aws configure set region eu-1", "login -p 7",
     "passwordless login", "PWD=/root make", "mysql -p orders", "--password-stdin", "secretName=db", "token_type=batch",
     "id 123456789012", "6b0c3889.425/9", "550e8400-e29b-41d4-a716-446655440000", "AKIAIOSFODNN7EXAMPLE",
 )  # fmt: skip
