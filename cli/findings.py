@@ -19,6 +19,7 @@ from ..runtime.unstored_findings import next_stored_offset, read_unstored_events
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from ..sinks.clickhouse import Ask
 from .errors import exit_code, fail, suggestion
+from .finding_conflict import RULE, check_acceptable, conflicting_versions, print_versions, undecided_note
 from .grant_command import grant_command
 from .grants import SourceOption, TenantOption, resource_text
 from .lag_note import asking_states
@@ -126,8 +127,9 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     with asking_states(settings, output) as ask:
         row = _resolved(ask, finding)
         events = ask(_EVENTS, **{name: row[name] for name in _IDENTITY})
-        now = _historical_grants(ask, row)
-    record = {**row, **now, "events": events}
+        versions = {"versions": conflicting_versions(ask, row)} if row["rule"] == RULE else {}
+        more = {**_historical_grants(ask, row), **versions}
+    record = {**row, **more, "events": events}
     output.record(record, lambda console: _print(console, output, record, events), identity="id")
 
 
@@ -141,12 +143,13 @@ def acknowledge(
 
     This writes to access.findings, with the credentials of the pipeline.
 
-    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or the finding has
-    ended meanwhile.
+    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or the finding is
+    not open.
     """
     reason = required(reason, "--reason")
     with exit_code(EXIT_USAGE), ask_states(settings) as ask:
         start, row = next_stored_offset(ask, settings.deployment), _resolved(ask, finding)
+    _check_open(row)
     _check_unstored(settings, row, start)
     who = person(name)
     settle_finding(settings, row, "acknowledged", person=who, reason=reason)
@@ -165,6 +168,9 @@ def close(
 ) -> None:
     """Close a finding that nothing resolves automatically. The decision is sealed, with your name and reason.
 
+    An event_conflict that was closed without --accept can still be decided: close it again, with --accept. Until then,
+    the stricter reading counts.
+
     Closing a finding ends no access. The same finding, with its key and deadline, does not open again; with another
     deadline, it is another finding. This writes to access.findings, with the credentials of the pipeline.
 
@@ -174,14 +180,22 @@ def close(
     reason = required(reason, "--reason")
     with exit_code(EXIT_USAGE), ask_states(settings) as ask:
         start, row = next_stored_offset(ask, settings.deployment), _resolved(ask, finding)
-    if accept is not None and row["rule"] != "event_conflict":
-        fail(f"--accept decides an event_conflict; {row['id']} is a finding of the rule {printable(row['rule'])}")
-    if not row["open"]:
-        fail(f"{row['id']} is not open; `grantledger findings show {row['id']}` shows its events")
+        if accept is not None:
+            check_acceptable(ask, row, accept)
+    if accept is None or not row["closed_at"]:
+        _check_open(row)
     _check_unstored(settings, row, start)
     who = person(name)
     settle_finding(settings, row, "closed", person=who, reason=reason, accept_index=accept)
     echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
+    if accept is None and (note := undecided_note(row)):
+        echo(note, err=True)
+
+
+def _check_open(row: Row) -> None:
+    """End the command if the store shows that a finding has ended."""
+    if not row["open"]:
+        fail(f"{row['id']} is not open; `grantledger findings show {row['id']}` shows its events")
 
 
 def _check_unstored(settings: Settings, row: Row, start: int) -> None:
@@ -254,6 +268,7 @@ def _print(console: Console, output: Output, row: Row, events: list[dict[str, An
         Column("entry", lambda event: f"{printable(event['origin'])} #{event['index']}"),
     ]
     print_table(console, events, columns)
+    print_versions(console, output, row, row.get("versions", []))
     if known:
         console.print(Text(f"What it means: {known.meaning}"), soft_wrap=True)
         console.print(Text(f"What to do: {known.action}"), soft_wrap=True)

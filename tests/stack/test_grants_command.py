@@ -83,6 +83,11 @@ def told() -> Story:
     story.add(story.event("session.started", -85, "s-9", session_id="s-9", grant_id="g-raced", subject="mallory"), -85)
     story.find("session_outlived_grant", "s-9", -49, session_id="s-9", session_source=IssuingSource("bot", "eu-1"))
     request = Finding("person_request", "g-policy", "critical", story.at(-20))
+    for reason, taken in (("restart", -48), ("drop the table", -47)):
+        story.add(story.event("request.created", -48, "r-twice", request_id="r-twice", reason=reason), taken)
+    index = len([one for one in story.records if one.topic == "access.lifecycle"]) - 1
+    evidence = json.dumps({"count": 3, "first_entry": index, "first_type": "request.created"})
+    story.find("event_conflict", "bot/eu-1", -46, evidence=evidence)
     story.add(story.event(
         "revoke.requested", -20, "r-9", system="grantledger-operator", grant_id="g-policy", finding=request,
         actor=Actor("dana", "human"), reason="laptop stolen", outcome="pending",
@@ -295,8 +300,9 @@ def test_texts_are_shortened_in_the_middle(width: int) -> None:
 
 def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
     code, out, _ = run(data_dir, "findings", "-o", "json")
-    found = {row["grant_id"]: row for row in json.loads(out)}
-    assert code == 0 and set(found) == {"g-overdue", "g-policy", "g-raced", "g-lost", ""}
+    found = {row["grant_id"] or row["rule"]: row for row in json.loads(out)}
+    others = {"session_outlived_grant", "event_conflict"}
+    assert code == 0 and set(found) == {"g-overdue", "g-policy", "g-raced", "g-lost"} | others
     assert all(set(_FINDING_FIELDS) <= set(row) for row in found.values())
     for row in found.values():
         due = datetime.fromisoformat(row["deadline"]) if row["deadline"] else None
@@ -307,7 +313,7 @@ def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
     ids = run(data_dir, "findings", "-q")[1].split()
     assert sorted(ids) == sorted(row["id"] for row in found.values())
     assert len(run(data_dir, "findings", "--severity", "critical", "-q")[1].split()) == 3
-    assert len(run(data_dir, "findings", "--all", "-q")[1].split()) == 6
+    assert len(run(data_dir, "findings", "--all", "-q")[1].split()) == 7
     assert run(data_dir, "findings", "--rule", "no_deadline")[1] == "No open findings.\n"
     assert "overdue" in line_of(run(data_dir, "findings")[1], "g-policy")
     lost = found["g-overdue"]["id"]
@@ -319,6 +325,24 @@ def test_findings_are_listed_and_shown(story: Story, data_dir: Path) -> None:
     assert code == 1 and "no finding has the id 'zzz'" in complaint
     code, _, complaint = run(data_dir, "findings", "close", lost, "--reason", "x", "--accept", "3")
     assert code == 2 and "--accept decides an event_conflict" in complaint
+    [ended] = [row["id"] for row in json.loads(run(data_dir, "findings", "--all", "-o", "json")[1]) if not row["open"]]
+    for command in ("ack", "close"):
+        code, out, complaint = run(data_dir, "findings", command, ended, "--reason", "x")
+        assert (code, out) == (2, "") and f"{ended} is not open; `grantledger findings show" in complaint
+
+
+def test_the_versions_of_a_conflicting_event_are_listed_and_only_one_of_them_is_accepted(data_dir: Path) -> None:
+    [number] = run(data_dir, "findings", "--rule", "event_conflict", "-q")[1].split()
+    code, out, _ = run(data_dir, "findings", "show", number, "-o", "json")
+    first, second = json.loads(out)["versions"]
+    assert code == 0 and (first["differs"], second["differs"]) == ({"reason": "restart"}, {"reason": "drop the table"})
+    assert second["index"] == first["index"] + 1 and first["event_id"] == second["event_id"]
+    shown = run(data_dir, "findings", "show", number)[1]
+    for version, reason in ((first, "restart"), (second, "drop the table")):
+        assert f"#{version['index']} " in line_of(shown, f"reason {reason}")
+    assert "This is the first of 3 conflicts of this source in this hour." in shown
+    code, out, complaint = run(data_dir, "findings", "close", number, "--reason", "x", "--accept", "0")
+    assert (code, out) == (2, "") and "entry #0 is not a version of an event that was sent twice" in complaint
 
 
 def test_an_empty_result_is_stated(data_dir: Path) -> None:
@@ -503,7 +527,7 @@ def test_open_findings_are_counted_through_the_owner_of_the_store(data_dir: Path
         pass
     counted = OpenFindings(load_settings(data_dir))
     try:
-        assert wait_for(lambda: counted.count, "the findings are counted") == (5, 3)
+        assert wait_for(lambda: counted.count, "the findings are counted") == (6, 3)
     finally:
         counted.stop()
 

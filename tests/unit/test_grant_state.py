@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 
+from grantledger.cli.finding_conflict import undecided_note
 from grantledger.cli.grant_revocations import revocations_of
 from grantledger.cli.grant_revoke import _revocable
 from grantledger.cli.grant_state import limit_text, limits_in, next_step, past_end, state_text
@@ -233,3 +234,16 @@ def test_the_newest_request_comes_first_and_each_has_its_own_answer() -> None:
     assert second.text(Output(), NOON) == (
         "asked for by the watch at 2026-03-01 12:00:01: given up at 2026-03-01 12:00:03: no route"
     )
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "noted"),
+    [
+        ("event_conflict", "vault/prod", True),
+        ("event_conflict", "vault/prod#mapping#shard-1", False),
+        ("overdue", "g", False),
+    ],
+)
+def test_a_conflict_closed_without_a_decision_leaves_the_stricter_reading(rule: str, key: str, noted: bool) -> None:
+    note = undecided_note({"rule": rule, "key": key, "id": "1234"})
+    assert ("the stricter reading still counts" in note and "close 1234 --accept INDEX" in note) == noted == bool(note)
