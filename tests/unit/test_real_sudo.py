@@ -25,6 +25,7 @@ from support.waiting import wait_for
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sources" / "sudo.md").read_text("utf-8")
 RIGHTS = """
 Defaults !authenticate, !use_pty, !mailerpath
+Defaults log_output, iolog_dir={io}, iolog_file=%{{seq}}
 nobody ALL=(daemon) /usr/bin/true, /bin/sh
 """
 LONG = "x" * 20_000
@@ -50,9 +51,10 @@ EVENTS = 4 * 2 + 2
 
 @dataclass
 class Logged:
-    """What sudo wrote: the file of the page, its events by ``follow``, and those of the gateway."""
+    """What sudo wrote: the file of the page, recorded sessions, its events by ``follow``, and those of the gateway."""
 
     file: Path
+    recorded: list[Path]
     followed: list[Event]
     sent: list[dict[str, Any]]
 
@@ -68,7 +70,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
         pytest.skip("a mount namespace needs root, and is not allowed in every container")
     [settings] = re.findall(r"```\n(Defaults .*?)```", PAGE, re.DOTALL)
     sudoers, file = folder / "sudoers", folder / "sudo.json"
-    sudoers.write_text(settings + RIGHTS)
+    sudoers.write_text(settings + RIGHTS.format(io=folder / "io"))
     sudoers.chmod(0o440)
     [rules] = re.findall(r"```\n(global\(.*?)```", PAGE, re.DOTALL)
     with served(folder, "sudo", syslog=("tcp",)) as gateway:
@@ -79,7 +81,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Logged:
         wait_for(lambda: file.read_bytes().count(b"\n") == EVENTS, "the file is written")
         kafka, follower = run_once(folder, str(file), tool="sudo")
         assert follower.report().failed == 0
-        return Logged(file, kafka.events, gateway.kafka.events)
+        return Logged(file, sorted(folder.glob("io/**/log.json")), kafka.events, gateway.kafka.events)
 
 
 def test_the_events_are_what_was_run(logged: Logged) -> None:
@@ -113,3 +115,15 @@ def test_import_follow_and_gateway_give_the_same_ids(logged: Logged) -> None:
     content = logged.file.read_bytes()
     assert [one["event_id"] for one in logged.sent] == imported_ids("sudo", content)
     assert [one.event_id for one in logged.followed] == imported_ids("sudo", content, instance=None)
+
+
+def test_the_files_of_recorded_sessions_say_what_was_run(logged: Logged, tmp_path: Path) -> None:
+    kafka, follower = run_once(tmp_path, *map(str, logged.recorded), tool="sudo")
+    assert follower.report().failed == 0
+    begun, ended = logged.followed[:8:2], logged.followed[1:8:2]
+    assert [(one.subject.id, one.entitlement, one.action) for one in kafka.events] == [
+        (one.subject.id, one.entitlement, one.action) for one in begun
+    ]
+    for recorded, first, last in zip(kafka.events, begun, ended, strict=True):
+        assert recorded.event_type == "session.command"
+        assert first.occurred_at <= recorded.occurred_at <= last.occurred_at
