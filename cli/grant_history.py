@@ -14,6 +14,8 @@ from .grant_event_text import EVIDENCE
 
 MOST_EVENTS = 1000
 FIRST_COMMANDS = 3
+MOST_COMMANDS = 1000
+"""Of one session."""
 MOST_SESSIONS = 1000
 MOST_FINDINGS = 1000
 
@@ -150,8 +152,8 @@ class GrantHistory:
         }
 
 
-def read_history(ask: Ask, grant: str) -> GrantHistory:
-    """Read one grant by its access key."""
+def read_history(ask: Ask, grant: str, *, commands: int = FIRST_COMMANDS) -> GrantHistory:
+    """Read one grant by its access key. ``commands``: how many of each session."""
     mine = {"grant": grant, "id": id_of(grant)}
     state = ask(STATE, **mine)
     requests = [row["request_key"] for row in ask(_REQUESTS, **mine)]
@@ -166,7 +168,7 @@ def read_history(ask: Ask, grant: str) -> GrantHistory:
         session = sessions.setdefault(key, GrantSession(row["session_id"], key))
         session.commands += row["commands"]
         session.entries.append({name: row[name] for name in ("origin", "commands", "first_index", "last_index")})
-    for row in ask(_FIRST, **bound, limit=FIRST_COMMANDS):
+    for row in ask(_FIRST, **bound, limit=commands):
         sessions[row["session_key"]].first.append(row["what"])
     findings = ask(_FINDINGS, grant=grant, keys=[*requests, *bound["sessions"]], limit=MOST_FINDINGS)
     revocations = ask(grant_revocations.QUERY, **mine, limit=grant_revocations.MOST_ROWS)

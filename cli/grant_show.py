@@ -16,12 +16,12 @@ from ..runtime.watch_liveness import read_watch_liveness
 from ..sinks.clickhouse import Ask, Row
 from .errors import fail
 from .grant_command import options_of
-from .grant_history import read_history
+from .grant_history import FIRST_COMMANDS, MOST_COMMANDS, read_history
 from .grant_state import PastEnd, limit_text, limits_in, past_end, policy_end
 from .grant_timeline import print_history
 from .grants import OF_SOURCE, PAST_END, SourceOption, TenantOption
 from .lag_note import asking_states
-from .output import Output, shortened
+from .output import Format, Output, shortened
 from .shrinking import ELLIPSIS
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ def command(
     Exit codes: 0 shown; 1 no grant has this id, or several grants have it or ids that begin with it: they are listed;
     2 the store cannot be read.
     """
+    commands = MOST_COMMANDS if output.format is Format.wide else FIRST_COMMANDS
     with asking_states(settings, output) as ask:
-        history = read_history(ask, resolved(ask, grant, tenant, source))
+        history = read_history(ask, resolved(ask, grant, tenant, source), commands=commands)
         now, state = datetime.now(UTC), history.state
         limits = _limits(ask, state) if state is not None else None
         ended = _past_end(settings, state, limits, now) if state is not None else None

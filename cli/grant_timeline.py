@@ -14,9 +14,10 @@ from .grant_history import GrantHistory, GrantSession
 from .grant_revocations import revocations_of
 from .grant_state import PastEnd, next_step, state_text
 from .grants import lateness, resource_text, source_of, until
-from .output import Output, Row, print_fields, shortened
+from .output import Format, Output, Row, print_fields, shortened
 
 _LONGEST_COMMAND = 60
+_ANY_WIDTH = 1_000_000
 MOST_REVOCATIONS = 3
 MOST_FINDINGS = 20
 _STYLES = {"grant.activated": "green", "grant.extended": "yellow", "grant.revoked": "cyan", "grant.expired": "cyan"}
@@ -26,6 +27,7 @@ def print_history(
     console: Console, output: Output, history: GrantHistory, ended: PastEnd | None, now: datetime, *, limit: str
 ) -> None:
     """Print one grant. All text from senders is escaped. ``limit``: that of the policy, as text."""
+    wide = output.format is Format.wide
     _print_head(console, output, history, ended, now, limit=limit)
     when = f"when ({output.zone_name})"
     table = Table(when, "event", "who", "what", "entry", box=None, pad_edge=False, header_style="dim")
@@ -39,10 +41,13 @@ def print_history(
         table.add_row(*(Text(printable(cell), style=_STYLES.get(kind, "")) for cell in cells))
         if kind == "session.started" and session_key in history.sessions and session_key not in shown:
             shown.add(session_key)
-            _add_session(table, history.sessions[session_key])
+            _add_session(table, history.sessions[session_key], wide=wide)
     for session in history.sessions.values():
         if session.session_key not in shown:
-            _add_session(table, session)
+            _add_session(table, session, wide=wide)
+    if wide:  # no cell is folded
+        measured = console.measure(table, options=console.options.update(max_width=_ANY_WIDTH))
+        console.size = max(console.width, measured.maximum), console.height
     console.print(table)
     if history.cut:
         console.print(f"… and more: only the first {len(history.events):,} are shown; `grantledger query` has them all")
@@ -75,12 +80,13 @@ def _print_head(
         "state": state_text(output, state, ended),
     }
     print_fields(console, lines)
-    requests = revocations_of(history.revocations)
-    for request in requests[:MOST_REVOCATIONS]:
+    wide, requests = output.format is Format.wide, revocations_of(history.revocations)
+    for request in requests if wide else requests[:MOST_REVOCATIONS]:
         print_fields(console, {"revoke": request.text(output, now)})
-    for finding in history.findings[:MOST_FINDINGS]:
+    shown = history.findings if wide else history.findings[:MOST_FINDINGS]
+    for finding in shown:
         print_fields(console, {"finding": _finding(output, finding)})
-    more = len(history.findings) - MOST_FINDINGS
+    more = len(history.findings) - len(shown)
     print_fields(console, {"": f"and {more:,} more open findings: see `grantledger findings`" if more > 0 else ""})
     steps = [next_step(output, state, ended, requests, now)]
     if any(row["session_id"] for row in history.findings):
@@ -142,8 +148,8 @@ def _short(origin: str) -> str:
     return "/".join(origin.rsplit("/", 3)[-3:])
 
 
-def _add_session(table: Table, session: GrantSession) -> None:
-    shown = [shortened(command, _LONGEST_COMMAND) for command in session.first]
+def _add_session(table: Table, session: GrantSession, *, wide: bool) -> None:
+    shown = [printable(command) if wide else shortened(command, _LONGEST_COMMAND) for command in session.first]
     rest = session.commands - len(shown)
     more = f" … {rest:,} more" if rest else ""
     count = f"{session.commands:,} command{'' if session.commands == 1 else 's'}"
@@ -153,7 +159,8 @@ def _add_session(table: Table, session: GrantSession) -> None:
         for each in session.entries
     )
     name = printable(session.session_id)
-    cells = ["", "", "", f"{count} in session {name}: {'; '.join(shown)}{more}", where]
+    commands = "\n" + "\n".join(shown) if wide else " " + "; ".join(shown)
+    cells = ["", "", "", f"{count} in session {name}:{commands}{more}", where]
     table.add_row(*(Text(cell, style="dim") for cell in cells))
 
 

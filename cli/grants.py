@@ -17,8 +17,8 @@ from ..base.text import printable
 from ..runtime.settings import Settings
 from .errors import fail
 from .lag_note import asking_states
-from .output import MAP_THEM, Column, Format, Output, Row, print_table, span, text_column
-from .shrinking import print_shrunk, width_of_table
+from .output import MAP_THEM, Column, Output, Row, span, text_column
+from .shrinking import print_shrunk, print_whole
 
 PAST_END = "past its end"
 """State of a grant whose end has passed, that has not ended under the policy, and that has no open finding."""
@@ -154,10 +154,7 @@ def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
     ]
     if len({row["grant_id"] for row in rows}) < len(rows):  # some access keys share an id
         columns.insert(1, Column("source", lambda row: printable(source_of(row))))
-    if output.format is Format.wide or not console.is_terminal:
-        console.size = max(console.width, width_of_table(rows, columns)), console.height
-    if console.width >= width_of_table(rows, columns):
-        print_table(console, rows, columns)
+    if print_whole(console, output, rows, columns):
         return
     short = [
         text_column("grant", "grant_id", shrinks="middle"),

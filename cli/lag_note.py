@@ -10,7 +10,7 @@ import typer
 
 from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
-from ..runtime.store_access import ask_states, load_engine_early
+from ..runtime.store_access import ask_states, is_live, load_engine_early
 from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
 from ..sinks.clickhouse import Ask
 from .errors import exit_code
@@ -31,5 +31,15 @@ def noting_lag(settings: Settings, *, quiet: bool = False) -> Iterator[None]:
 def asking_states(settings: Settings, output: Output) -> Iterator[Ask]:
     """Open the store for queries of requests, grants and findings. Notes say what the answer may lack."""
     old = partial(output.note, "The store has not computed the states of its latest events: this answer lacks them.")
+    stopped = not is_live(settings)  # asked now: to answer, this process becomes the owner of the store
     with noting_lag(settings, quiet=output.quiet), exit_code(EXIT_USAGE), ask_states(settings, old) as ask:
+        note = _stopped_note(settings, output, ask) if stopped and not output.quiet else ""
         yield ask
+    if note:
+        output.note(note)
+
+
+def _stopped_note(settings: Settings, output: Output, ask: Ask) -> str:
+    latest = ask("SELECT maxOrNull(append_time) AS latest FROM entries")[0]["latest"]
+    until = f"{output.moment(latest)} {output.zone_name}" if latest is not None else "of which there is none"
+    return f"Nothing runs in {settings.data_dir}: this is as of the last stored entry, {until}."

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .output import Column, Row
+from .output import Column, Format, Output, Row, print_table
 
 ELLIPSIS = "…"
 LEAST = 13
@@ -20,6 +20,20 @@ _GAP = 2
 def width_of_table(rows: Sequence[Row], columns: Sequence[Column]) -> int:
     """Return the width of a table with borders in which no cell is wrapped."""
     return sum(_widths(rows, columns)) + 3 * len(columns) + 1
+
+
+def print_whole(console: Console, output: Output, rows: Sequence[Row], columns: Sequence[Column]) -> bool:
+    """Print a table in which no cell is wrapped; return False if the terminal is too narrow.
+
+    ``-o wide`` and an output that is not a terminal are never too narrow.
+    """
+    width = width_of_table(rows, columns)
+    if output.format is Format.wide or not console.is_terminal:
+        console.size = max(console.width, width), console.height
+    if console.width < width:
+        return False
+    print_table(console, rows, columns)
+    return True
 
 
 def print_shrunk(console: Console, rows: Sequence[Row], columns: Sequence[Column]) -> bool:
@@ -33,7 +47,7 @@ def print_shrunk(console: Console, rows: Sequence[Row], columns: Sequence[Column
         widths[max(shrinking, key=lambda at: widths[at])] -= 1
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim")
     for column in columns:
-        table.add_column(column.title, no_wrap=True)
+        table.add_column(column.title, no_wrap=True, justify="right" if column.right else "left")
     for row in rows:
         cells = [_cut(column, column.shown(row), width) for column, width in zip(columns, widths, strict=True)]
         table.add_row(*(Text(cell, style=column.style(row)) for cell, column in zip(cells, columns, strict=True)))

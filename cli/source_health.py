@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -14,7 +15,8 @@ from ..base.text import printable
 from ..runtime.settings import Settings
 from .grants import OF_SOURCE, TenantOption
 from .lag_note import asking_states
-from .output import Column, Output, Row, print_table, span, text_column
+from .output import Column, Output, Row, span, text_column
+from .shrinking import print_shrunk, print_whole
 
 FIELDS = (
     "name", "tenant", "source_system", "source_instance", "state", "registered", "expected", "signed", "added_at",
@@ -29,6 +31,10 @@ WHERE {OF_SOURCE}
 ORDER BY indexOf(['never heard', 'silent', 'no events', 'heard'], state), name, tenant
 """  # noqa: S608 - our own text
 DAY = 86_400
+_COUNTS = {
+    "mapped": "mapped", "skipped": "skipped", "failed": "failed", "rejected": "rejected", "gaps": "open_gaps",
+}  # fmt: skip
+"""Titles of the counts, and their fields."""
 _STYLES = {"never heard": "yellow", "silent": "yellow"}
 
 
@@ -47,23 +53,9 @@ def command(settings: Settings, output: Output, tenant: TenantOption = "", sourc
     """
     with asking_states(settings, output) as ask:
         rows = ask(_LIST, tenant=tenant, source=source)
-    columns = [
-        Column("source", lambda row: str(row["name"]), whole=True),
-        text_column("tenant", "tenant"),
-        Column("state", partial(_state, datetime.now(UTC)), lambda row: _STYLES.get(row["state"], ""), whole=True),
-        Column("signed", _signed),
-        Column(f"last event ({output.zone_name})", lambda row: output.moment(row["last_event_at"]), whole=True),
-        Column("per hour", lambda row: _rate(row["events_per_hour"]), right=True),
-        Column("delay (p99)", _delays, right=True, whole=True),
-        Column("mapped", lambda row: _count(row["mapped"]), right=True),
-        Column("skipped", lambda row: _count(row["skipped"]), right=True),
-        Column("failed", lambda row: _count(row["failed"]), right=True),
-        Column("rejected", lambda row: _count(row["rejected"]), right=True),
-        Column("gaps", lambda row: _count(row["open_gaps"]), right=True),
-    ]
 
     def show(console: Console) -> None:
-        print_table(console, rows, columns)
+        _print(output, rows, console)
         for row in rows:
             if row["skipped_by_reason"]:
                 console.print(
@@ -71,6 +63,58 @@ def command(settings: Settings, output: Output, tenant: TenantOption = "", sourc
                 )
 
     output.rows(rows, identity="name", fields=FIELDS, show=show, empty="No source has sent an event.")
+
+
+def _print(output: Output, rows: Sequence[Row], console: Console) -> None:
+    """Print a table that fits the terminal: with all columns, else with the most important, else one source per line.
+
+    No cell is wrapped.
+    """
+    now = datetime.now(UTC)
+    source, rate = text_column("source", "name", shrinks="middle"), Column("per hour", _rate_of, right=True)
+    state = Column("state", partial(_state, now), lambda row: _STYLES.get(row["state"], ""))
+    columns = [
+        source,
+        text_column("tenant", "tenant"),
+        state,
+        Column("signed", _signed),
+        Column(f"last event ({output.zone_name})", lambda row: output.moment(row["last_event_at"])),
+        rate,
+        Column("delay (p99)", _delays, right=True),
+        *(Column(title, partial(_count_of, name), right=True) for title, name in _COUNTS.items()),
+    ]
+    if print_whole(console, output, rows, columns):
+        return
+    tenants = {row["tenant"] for row in rows} - {"", "default"}
+    short = [
+        source,
+        *([text_column("tenant", "tenant", shrinks="middle")] if tenants else []),
+        state,
+        Column("last event", partial(_last, now), right=True),
+        rate,
+        Column("delay", lambda row: _delays(row).partition(" (")[0], right=True),
+        Column("problems", _problems, shrinks="end"),
+    ]
+    if print_shrunk(console, rows, short):
+        console.print(Text("-o wide has all columns.", style="dim"))
+        return
+    for row in rows:
+        about = [_last(now, row) and f"last event {_last(now, row)}", f"{_rate_of(row)} per hour", _problems(row)]
+        line = f"{printable(row['name'])}: {', '.join(filter(None, (_state(now, row), *about)))}"
+        console.print(Text(line, style=_STYLES.get(row["state"], "")), soft_wrap=True)
+
+
+def _last(now: datetime, row: Row) -> str:
+    last: datetime | None = row["last_event_at"]
+    return f"{span(max(0.0, (now - last).total_seconds()))} ago" if last is not None else ""
+
+
+def _problems(row: Row) -> str:
+    counts = {"failed": row["failed"], "rejected": row["rejected"], "unsigned": row["unsigned"]}
+    shown = [f"{count:,} {name}" for name, count in counts.items() if count]
+    if gaps := row["open_gaps"]:
+        shown.append("1 gap" if gaps == 1 else f"{gaps:,} gaps")
+    return ", ".join(shown)
 
 
 def _state(now: datetime, row: Row) -> str:
@@ -87,12 +131,16 @@ def _signed(row: Row) -> str:
     return "yes" if row["signed"] else "registered"
 
 
-def _count(number: int) -> str:
-    return f"{number:,}" if number else ""
+def _count_of(name: str, row: Row) -> str:
+    return f"{row[name]:,}" if row[name] else ""
 
 
-def _rate(per_hour: float) -> str:
-    return f"{per_hour:,.0f}" if per_hour >= 10 else f"{per_hour:.2g}"
+def _rate_of(row: Row) -> str:
+    """Return the rate with one decimal; of a larger one nobody needs it."""
+    per_hour: float = row["events_per_hour"]
+    if 0 < per_hour < 0.05:  # it would be rounded to 0
+        return "<0.1"
+    return f"{per_hour:,.0f}" if per_hour >= 10 else f"{per_hour:.1f}".removesuffix(".0")
 
 
 def _delays(row: Row) -> str:

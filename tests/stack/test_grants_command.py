@@ -373,6 +373,14 @@ def test_the_history_of_a_grant_is_in_order(story: Story, data_dir: Path) -> Non
     assert "#5, again #6" in accepted, "a record that was read twice is told once, with both places"
 
 
+def test_wide_shortens_nothing_of_a_grant(data_dir: Path) -> None:
+    _, wide, _ = run(data_dir, "grants", "show", "g-late-1", "-o", "wide", width=60)
+    assert "…" not in wide and "5 commands in session s-1:" in line_of(wide, "commands in session")
+    commands = [line.strip() for line in wide.splitlines() if "psql" in line]
+    assert commands == [f"psql -c {number}" for number in range(5)]
+    assert "access.lifecycle/0/0 #0" in line_of(wide, "request.created")
+
+
 def test_the_proof_names_the_checkpoints_and_claims_no_verification(data_dir: Path) -> None:
     _, out, _ = run(data_dir, "grants", "show", "g-late-1")
     lifecycle = line_of(out, f"{DEPLOYMENT}/access.lifecycle/0/0")
@@ -509,7 +517,11 @@ def test_a_store_at_rest_answers_the_same(at_rest: Path, data_dir: Path) -> None
         ("grants", "show", "evil-1", "-o", "json"),
         ("grants", "--all", "-o", "json"),
     ):
-        assert run(at_rest, *arguments) == run(data_dir, *arguments)
+        code, out, note = run(at_rest, *arguments)
+        assert (code, out) == run(data_dir, *arguments)[:2]
+        stopped = f"Nothing runs in {at_rest}: this is as of the last stored entry, "
+        assert re.fullmatch(r"[-0-9]+ [:0-9]+ UTC\.", line_of(note, "Nothing runs").removeprefix(stopped))
+        assert "Nothing runs" not in run(data_dir, *arguments)[2]
 
 
 def test_an_auditors_file_has_every_grant(data_dir: Path) -> None:
