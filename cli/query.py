@@ -69,6 +69,9 @@ def command(
 
 def print_for_people(answer: bytes, separator: str) -> None:
     """Print an answer of ClickHouse, which contains the text of senders as it is: line ends and separators stay."""
-    lines = answer.decode("utf-8", "replace").removesuffix("\n").split("\n")
-    for line in lines if answer else []:
+    text = answer.decode("utf-8", "replace").strip("\n")
+    if not text:
+        typer.echo("no rows", err=True)
+        return
+    for line in text.split("\n"):
         typer.echo(separator.join(map(printable, line.split(separator))))

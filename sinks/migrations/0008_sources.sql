@@ -139,7 +139,7 @@ SELECT
     source.first_event_at AS first_event_at, source.last_event_at AS last_event_at,
     source.first_recorded_at AS first_recorded_at, source.last_recorded_at AS last_recorded_at,
     multiIf(state = 'silent', last_recorded_at, state = 'never heard', added_at, NULL) AS silent_since,
-    source.events AS events, source.last_day / 24 AS events_per_hour,
+    source.events AS events, round(source.last_day / 24, 3) AS events_per_hour,
     if(source.last_day = 0, NULL, source.delays[1]) AS delay_p50_seconds,
     if(source.last_day = 0, NULL, source.delays[2]) AS delay_p99_seconds,
     report.mapped AS mapped, report.skipped AS skipped, report.failed AS failed, report.reasons AS skipped_by_reason,
