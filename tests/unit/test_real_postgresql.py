@@ -71,9 +71,11 @@ class Logged:
 
 def with_pgaudit() -> Path:
     """Return the programs of a server for which pgaudit is installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/lib/pgaudit.so"))
+    found = sorted(Path("/usr/lib/postgresql").glob("1[5-9]/lib/pgaudit.so"))
     if not found:
-        pytest.skip("no PostgreSQL with pgaudit is installed (Debian: apt-get install postgresql-15-pgaudit)")
+        pytest.skip(
+            "no PostgreSQL from 15 on with pgaudit is installed (Debian: apt-get install postgresql-15-pgaudit)"
+        )
     return found[-1].parents[1] / "bin"
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from support.certificates import issue
 from support.gateway import imported_ids
-from support.real_programs import rsyslog
+from support.real_programs import needed, rsyslog
 from support.served_gateway import ServedGateway, served
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "gateway.md").read_text("utf-8")
@@ -77,6 +77,9 @@ def gateway_with_certificates(folder: Path) -> Iterator[ServedGateway]:
 
 
 def test_lines_over_tls_as_the_page_configures_it(tmp_path: Path, lines: list[bytes]) -> None:
+    needed("rsyslogd", "rsyslog")
+    if not any(Path("/usr/lib").glob("*/rsyslog/lmnsd_gtls.so")):
+        pytest.skip("the module gtls of rsyslog is not installed (Debian: apt-get install rsyslog-gnutls)")
     [forward] = re.findall(r"```\n(global\(.*?)```", PAGE, re.DOTALL)
     for name, path in {"gateway-ca.crt": "ca", "client.crt": "client", "client.key": "client"}.items():
         forward = forward.replace(f"/etc/rsyslog/{name}", f"{tmp_path}/{path}.pem")
