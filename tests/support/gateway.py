@@ -126,7 +126,7 @@ class GatewayInProcess:
         sources: list[dict[str, Any]] = SOURCES,
         signers: Mapping[str, RecordSigner] | None = None,
         spool_bytes: int = 1 << 20,
-        spool_after: float = 0.1,
+        spool_after: float = 30.0,
         most_body: int = 1 << 20,
         most_decoded: int = 4 << 20,
         clock: Callable[[], float] | None = None,

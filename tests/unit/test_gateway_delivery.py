@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import stat
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ from support.waiting import wait_for
 class FatalError(ReportedError):
     def fatal(self) -> bool:
         return True
+
+
+impatient = partial(GatewayInProcess, spool_after=0.1)
+"""A gateway that hardly waits for Kafka."""
 
 
 def events(*numbers: int) -> list[dict[str, Any]]:
@@ -41,7 +46,7 @@ def wait_empty(gateway: GatewayInProcess) -> None:
 
 
 def test_while_kafka_is_away_events_are_on_the_spool_and_then_each_once_in_kafka(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path) as gateway:
+    with impatient(tmp_path) as gateway:
         gateway.kafka.away = True
         assert gateway.post("/v1/events", events(1, 2)).json()["stored"] == "spool"
         assert gateway.post("/v1/events", events(3)).json()["stored"] == "spool"
@@ -55,7 +60,7 @@ def test_while_kafka_is_away_events_are_on_the_spool_and_then_each_once_in_kafka
 
 
 def test_the_log_says_when_events_go_to_the_spool_and_when_it_is_empty(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path) as gateway, structlog.testing.capture_logs() as logs:
+    with impatient(tmp_path) as gateway, structlog.testing.capture_logs() as logs:
         gateway.kafka.away = True
         for number in range(3):
             gateway.post("/v1/events", events(number))
@@ -65,18 +70,18 @@ def test_the_log_says_when_events_go_to_the_spool_and_when_it_is_empty(tmp_path:
 
 
 def test_after_a_restart_the_spool_is_sent_in_order(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path) as gateway:
+    with impatient(tmp_path) as gateway:
         gateway.kafka.away = True
         for number in range(5):
             assert gateway.post("/v1/events", events(number)).status_code == 200
-    with GatewayInProcess(tmp_path) as again:
+    with impatient(tmp_path) as again:
         wait_empty(again)
         assert sessions(again.kafka) == [f"s-{number}" for number in range(5)]
 
 
 def test_events_before_the_first_answer_of_kafka_are_on_the_spool(tmp_path: Path) -> None:
     answers: list[bool] = []
-    gateway = GatewayInProcess(tmp_path, answers=lambda: bool(answers))
+    gateway = impatient(tmp_path, answers=lambda: bool(answers))
     gateway.wait_for_kafka = lambda: None  # type: ignore[method-assign]
     with gateway:
         assert gateway.post("/v1/events", events(1)).json()["stored"] == "spool"
@@ -89,7 +94,7 @@ def test_events_before_the_first_answer_of_kafka_are_on_the_spool(tmp_path: Path
 
 
 def test_past_the_limit_of_the_spool_the_answer_is_503(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path, spool_bytes=1000) as gateway:
+    with impatient(tmp_path, spool_bytes=1000) as gateway:
         gateway.kafka.away = True
         answers = [gateway.post("/v1/events", events(number)) for number in range(6)]
         full = [one for one in answers if one.status_code == 503]
@@ -103,7 +108,7 @@ def test_past_the_limit_of_the_spool_the_answer_is_503(tmp_path: Path) -> None:
 
 
 def test_readyz_says_that_the_spool_is_full(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path, spool_bytes=1) as gateway:
+    with impatient(tmp_path, spool_bytes=1) as gateway:
         gateway.delivery._writer._bytes = 1
         response = gateway.get("/readyz")
         assert (response.status_code, response.headers["retry-after"]) == (503, "10")
@@ -111,7 +116,7 @@ def test_readyz_says_that_the_spool_is_full(tmp_path: Path) -> None:
 
 
 def test_a_record_that_kafka_refuses_is_a_503_with_the_reason(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path) as gateway:
+    with impatient(tmp_path) as gateway:
         gateway.kafka.refuses = "Broker: Topic authorization failed"
         response = gateway.post("/v1/events", events(1))
         assert response.status_code == 503
@@ -123,7 +128,7 @@ def test_a_record_on_the_spool_that_kafka_refuses_is_sent_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "AGAIN_SECONDS", 0.05)
-    with GatewayInProcess(tmp_path) as gateway:
+    with impatient(tmp_path) as gateway:
         gateway.kafka.away = True
         for number in (1, 2):
             assert gateway.post("/v1/events", events(number)).json()["stored"] == "spool"
@@ -137,7 +142,7 @@ def test_a_record_on_the_spool_that_kafka_refuses_is_sent_again(
 
 
 def test_a_disk_that_fails_is_a_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with GatewayInProcess(tmp_path) as gateway:
+    with impatient(tmp_path) as gateway:
         gateway.kafka.away = True
 
         def fail(*_: object) -> None:
@@ -153,7 +158,7 @@ def test_a_disk_that_fails_is_a_503(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_many_requests_share_commits_and_lose_nothing(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path) as gateway:
+    with impatient(tmp_path) as gateway:
         gateway.kafka.away = True
         headers = {"authorization": "Bearer glt_bot"}
         answers = gateway.request(
@@ -180,7 +185,7 @@ def test_a_file_that_is_no_spool_is_named(tmp_path: Path) -> None:
 
 
 def test_a_delivery_that_cannot_go_on_ends_the_process(tmp_path: Path) -> None:
-    with GatewayInProcess(tmp_path) as gateway:
+    with impatient(tmp_path) as gateway:
         gateway.delivery.connection_problem(FatalError("Local: Fatal error"))
         assert "Fatal error" in str(gateway.failures[0])
 
