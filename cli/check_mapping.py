@@ -14,6 +14,7 @@ from rich.console import Console
 from ..base.text import printable
 from ..producers.adapters import Fields, Location, RecordError
 from ..producers.adapters.mapping.adapter import MappingAdapter, load_mapping
+from ..producers.adapters.mapping.file import MappingFile
 from ..producers.event_json import event_to_json
 from ..producers.importer import Importer, ImportReport
 from ..producers.input_files import InputFile, inputs
@@ -63,6 +64,7 @@ def command(
             rows += _read(adapter, source)
     counts = Counter(str(row["becomes"]) for row in rows)
     failed = sum(row["result"] == "failed" for row in rows)
+    without_value = _without_value(mapping, [row for row in rows if row["result"] == "mapped"])
 
     def show(console: Console) -> None:
         console.print(
@@ -73,8 +75,14 @@ def command(
             print_table(console, rows, _COLUMNS)
             for becomes, count in counts.most_common():
                 console.print(printable(f"{count:6,} {becomes}"), markup=False)
+        if without_value:
+            names = ", ".join(without_value)
+            console.print(
+                f"Without a value in all these records; is the path right? {names}", markup=False, soft_wrap=True
+            )
 
     result = {"file": str(file), "valid": True, "system": mapping.system, "version": mapping.version, "records": rows}
+    result |= {"without_value": without_value}
     output.record(result, show)
     raise typer.Exit(SOME_REFUSED if failed else 0)
 
@@ -101,6 +109,28 @@ def _read(adapter: MappingAdapter, source: InputFile) -> Iterator[dict[str, Any]
             yield {"place": place, "result": "failed", "rule": rule, **_EMPTY, "becomes": becomes}
 
 
+def _without_value(mapping: MappingFile, mapped: list[dict[str, Any]]) -> list[str]:
+    """Return the fields that have a path and no value in any event of the rules that give them."""
+    given: dict[str, bool] = {}
+    for row in mapped:
+        number, _, more = str(row["rule"]).partition(",")
+        if more:  # several rules made events of this record, and it is not known which one made this
+            continue
+        rule = mapping.rule[int(number.partition(" ")[0]) - 1]
+        for name, value in (dict(mapping.fields.flat()) | dict(rule.fields.flat())).items():
+            if getattr(value, "path", None) is not None and name not in _COMPUTED:
+                given[name] = given.get(name, False) or _value_at(row["event"], name) not in (None, "", "unknown")
+    return [name for name, has_value in given.items() if not has_value]
+
+
+def _value_at(event: Any, name: str) -> Any:
+    for part in f"source.{name}".split(".") if name in _OF_SOURCE else name.split("."):
+        event = event.get(part) if isinstance(event, dict) else None
+    return event
+
+
+_OF_SOURCE = ("native_id", "native_type", "instance")
+_COMPUTED = ("expires_after_seconds",)
 _EMPTY = dict.fromkeys(("subject", "resource", "entitlement", "ids", "ends", "outcome"), "")
 
 

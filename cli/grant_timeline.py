@@ -112,7 +112,9 @@ def _detail(output: Output, event: Row, state: Row | None) -> str:
         if event["starts_at"]:
             parts.append(f"from {output.moment(event['starts_at'])}")
     if kind in ("grant.revoked", "grant.expired"):
-        parts.append(f"evidence: {event['removal_evidence']}")
+        unsure = event["removal_evidence"] == "confirmed" and event["outcome"] != "success"
+        counts = f", but with the outcome {event['outcome']}: counts as api_accepted" if unsure else ""
+        parts.append(f"evidence: {event['removal_evidence']}{counts}")
         first = state is not None and state["removed_at"] == event["occurred_at"]
         if state and first and event["removal_evidence"] == "confirmed" and state["late_seconds"] is not None:
             parts.append(lateness(state["late_seconds"]))

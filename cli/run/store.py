@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...runtime.settings import Settings
 from ...schemas.own_sources import STORE
+from ..errors import missing_packages
 
 
 def command(settings: Settings) -> None:
@@ -17,8 +18,10 @@ def command(settings: Settings) -> None:
     ClickHouse contradict each other: a person must investigate.
     """
     if not settings.clickhouse_url:
-        from ...runtime.store_start import start
+        with missing_packages("run store"):  # the program that replaces this one cannot say it
+            import chdb  # noqa: F401 - looked for, not used
 
+            from ...runtime.store_start import start
         start(settings)
     from ...runtime.process import on_stop_signal, serving
     from ...runtime.sealed_logs import sealed_logs

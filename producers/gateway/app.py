@@ -237,7 +237,8 @@ class Gateway:
     def _count_refused(source: SourceAtWork, outcome: Outcome) -> None:
         metrics.RECORDS.labels(source.config.name, "refused").inc(outcome.refused_count)
         if outcome.refused:
-            source.note_refused(outcome.refused_count, str(outcome.refused[0]["problem"]))
+            first = outcome.refused[0]
+            source.note_refused(outcome.refused_count, str(first["problem"]), str(first.get("field", "")))
 
     async def _deliver(self, source: SourceAtWork, outcome: Outcome) -> str:
         name = source.config.name

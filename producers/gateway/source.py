@@ -77,11 +77,16 @@ class SourceAtWork:
         if self.adapter is not None:
             self.adapter.redactor = redactor
 
-    def note_refused(self, count: int, problem: str) -> None:
+    def note_refused(self, count: int, problem: str, field: str = "") -> None:
         """Log refused records, once per ``LOG_SECONDS``: a collector may not read answers."""
         self._refused += count
         if (now := time.monotonic()) >= self._log_at:
-            log.warning("records_refused", source=self.config.name, count=self._refused, problem=problem[:300])
+            log.warning(
+                "records_refused",
+                source=self.config.name,
+                count=self._refused,
+                problem=(f"{field}: " if field else "") + problem[:300],
+            )
             self._refused, self._log_at = 0, now + LOG_SECONDS
 
     def adapter_of(self, tool: str | None) -> Adapter:

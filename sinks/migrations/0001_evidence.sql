@@ -85,7 +85,7 @@ CREATE TABLE entries
     finding_evidence String COMMENT 'JSON object, for people',
     finding_accept_index Nullable(Int64) COMMENT 'On finding.closed of an event_conflict: index of the accepted entry',
     received_at Nullable(DateTime64(6, 'UTC')) COMMENT 'When the gateway received the record',
-    raw String COMMENT 'The tool''s own record, unchanged',
+    raw String COMMENT 'The tool''s own record, after redaction',
     raw_sha256 FixedString(32) COMMENT 'SHA-256 of the tool''s own record',
     signature LowCardinality(String) COMMENT 'valid; missing or invalid: not believed; unregistered: the source need not sign; empty: not decoded'
 )

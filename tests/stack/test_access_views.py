@@ -27,6 +27,7 @@ VIEWS = (
     "grant_states", "grants", "overdue_grants", "past_deadline_grants", "access_review", "removal_latency",
     "findings",
 )  # fmt: skip
+REDACTION = Path(__file__).resolve().parents[2] / "docs" / "redaction.md"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
 LIFECYCLE = f"{DEPLOYMENT}/access.lifecycle/0/0"
 
@@ -590,6 +591,9 @@ def test_every_query_of_the_page_returns_rows(data_dir: Path) -> None:
             done = invoke("query", sql, "--format", "TSV", "--data", str(data_dir))
             assert done.exit_code == 0, f"{sql}\n{done.stderr}"
             assert done.stdout.strip(), f"no rows:\n{sql}"
+        [of_redaction] = re.findall(r"^```sql\n(.*?)^```$", REDACTION.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+        done = invoke("query", of_redaction, "--format", "TSV", "--data", str(data_dir))
+        assert done.exit_code == 0, done.stderr
 
 
 TELEPORT = IssuingSource("teleport", "root")

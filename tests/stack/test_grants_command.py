@@ -59,6 +59,7 @@ def told() -> Story:
     story.remove("g-late-1", -50)
     story.give("g-overdue", -200, -125.5, subject="mallory")
     story.remove("g-overdue", -125, "api_accepted")
+    story.remove("g-overdue", -124.8, outcome="unknown")  # nobody knows whether the removal worked
     story.find("overdue", "g-overdue", -124, deadline=-125.5, grant_id="g-overdue", severity="critical")
     story.give("g-policy", -90, None, subject="mallory")  # its end is one of the policy
     story.find("overdue", "g-policy", -29, deadline=-30.5, grant_id="g-policy", severity="critical")
@@ -421,6 +422,7 @@ def test_the_state_of_an_open_grant(story: Story, data_dir: Path) -> None:
     opened = line_of(overdue, "finding.opened")
     assert f"overdue: {FINDING_RULES['overdue'].summary}" in opened and "outcome" not in opened
     assert f"overdue, found {moment(story.at(-124))}; best evidence of a removal: api_accepted" in overdue
+    assert "evidence: confirmed, but with the outcome unknown: counts as api_accepted" in overdue
     assert re.search("deadline " + distances(story, -125.5, "{} late"), overdue)
     raced = line_of(run(data_dir, "grants", "show", "g-raced")[1], "state")
     assert "the finding is not resolved yet; removed" in raced

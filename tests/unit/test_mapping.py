@@ -134,6 +134,10 @@ class TestMistakes:
         [
             ('[[rule]]\nevent = "grant.activated"', "9: rule 1: grant.activated needs grant_id, resource.kind"),
             ('[[rule]]\nevent = "session.command"', "rule 1: session.command needs action"),
+            (
+                '[[rule]]\nevent = "grant.revoked"',
+                "grant.revoked needs outcome: only a removal with the outcome success",
+            ),
             ('[[rule]]\nevent = "grant.activatd"', "is not a type of event; did you mean grant.activated?"),
             ('[[rule]]\nevent = "finding.opened"', "'finding.opened' is not a type of event"),
             ('[[rule]]\nname = "x"', "give either event, a type, or skip, a reason"),
@@ -423,6 +427,12 @@ def test_adapters_lists_every_tool() -> None:
     assert next(row for row in listed if row["tool"] == "okta")["mapping"] == "file"
     shown = invoke("adapters").stdout
     assert all(row["does_not_say"][0] in shown for row in listed)
+
+
+def test_fields_without_a_value_in_all_records_are_named(tmp_path: Path) -> None:
+    mapping = written(tmp_path, DOORMAN.replace('native_type = "kind"', 'native_type = "kind"\nreason = "wy"', 1))
+    shown = invoke("check-mapping", str(mapping), str(written(tmp_path, RECORDS, "r.log"))).stdout
+    assert shown.splitlines()[-1] == "Without a value in all these records; is the path right? reason"
 
 
 def test_a_failed_record_is_shown_and_is_the_exit_code(tmp_path: Path) -> None:

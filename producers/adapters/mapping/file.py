@@ -19,6 +19,7 @@ MAX_RULES = 500
 UNIX_UNITS = {"unix": 1_000_000, "unix_ms": 1_000, "unix_us": 1, "unix_ns": 0.001}
 """Microseconds per unit of the times that are numbers."""
 RFC_3339 = "rfc3339"
+REMOVALS = ("grant.revoked", "grant.expired")
 _COMPUTED = frozenset({"expiry_source", "raw"})
 _CONFIG = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -294,6 +295,8 @@ def _is_complete(rule: Rule, info: ValidationInfo) -> Rule:
     if rule.event is not None and "fields" in info.data:
         given = dict(info.data["fields"].flat()) | own
         missing = [name for name in _needed(rule.event) if not _has(given, name)]
+        if rule.event in REMOVALS and "outcome" not in given:
+            problems.append(f"{rule.event} needs outcome: only a removal with the outcome success can be confirmed")
         if missing:
             problems.append(f"{rule.event} needs {', '.join(missing)}")
     if problems:
