@@ -20,7 +20,7 @@ from .grant_command import grant_command
 from .grant_history import STATE
 from .grant_revocations import revocations_of
 from .grant_show import resolved
-from .grants import ENDED, UNRESOLVED, SourceOption, TenantOption, resource_text
+from .grants import ENDED, UNRESOLVED, SourceOption, TenantOption, due_of, resource_text
 from .output import Output, echo
 from .person import PersonOption, person, required
 
@@ -73,8 +73,9 @@ def _revocable(output: Output, ask: Ask, key: str, now: datetime) -> Row:
     if row["state"] == "removed":
         fail(f"grant {shown} is removed already, at {output.moment(row['removed_at'])} {output.zone_name}", REFUSED)
     if row["state"] == UNRESOLVED:
+        last = "end" if due_of(row) is not None else "newest event"
         fail(
-            f"grant {shown} was reported long after its end: no enforcer revokes historical access. Use the tool",
+            f"grant {shown} was reported long after its {last}: no enforcer revokes historical access. Use the tool",
             REFUSED,
         )
     if not row["entitlement"] or not row["resource_id"]:

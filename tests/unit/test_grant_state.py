@@ -142,6 +142,7 @@ def test_a_policy_of_another_version_is_none() -> None:
     ("fields", "problem"),
     [
         ({"state": "unresolved"}, "was reported long after its end: no enforcer revokes historical access"),
+        ({"state": "unresolved", "deadline": None}, "was reported long after its newest event: no enforcer revokes"),
         ({"state": "removed", "removed_at": NOON}, "is removed already, at 2026-03-01 12:00:00 UTC"),
         ({"entitlement": ""}, "names no entitlement or resource"),
         ({"activated_at": None}, "has no activation on record"),
@@ -150,7 +151,7 @@ def test_a_policy_of_another_version_is_none() -> None:
 def test_a_request_that_no_enforcer_would_carry_out_is_refused(
     fields: dict[str, Any], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = {"activated_at": NOON, "state": "overdue", **fields}
+    found = {"activated_at": NOON, "state": "overdue", "deadline": NOON, "policy_deadline": None, **fields}
     with pytest.raises(typer.Exit) as ended:
         _revocable(Output(), lambda _sql, **_values: [row(**found)], "acme/vault/prod/g 1", NOON)
     assert ended.value.exit_code == 1 and f"grant g 1 {problem}" in capsys.readouterr().err

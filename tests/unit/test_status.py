@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import OFFSET_INVALID, TopicPartition
 
+from grantledger.cli.status import _state
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.batch import Head
@@ -112,6 +113,15 @@ def test_a_watch_that_judges_nothing_is_in_trouble(
     known = watch_liveness.read_watch_liveness(settings, "default")
     assert known.state == state, "grants show says the same"
     assert (known.judged_until is not None) == (age is not None and state != "judges")
+
+
+@pytest.mark.parametrize(
+    ("pid", "trouble", "state"),
+    [(7, None, "runs"), (7, "watch hangs: why", "trouble"), (None, "watch is down: why", "down"), (None, None, "done")],
+)
+def test_the_table_of_processes_does_not_repeat_a_trouble(pid: int | None, trouble: str | None, state: str) -> None:
+    """A line above the table has its text."""
+    assert _state({"pid": pid, "trouble": trouble}) == state
 
 
 class IdleConsumer:
