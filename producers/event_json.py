@@ -51,6 +51,14 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "Action | None": lambda record, name: _part(record.object(name), Action),
 }
 """How a member is read, by the type of the field in :class:`Event` and its parts."""
+_PARTS: dict[type, dict[str, Callable[[Fields, str], Any]]] = {
+    kind: {
+        field.name: Fields.required_text if field.default is dataclasses.MISSING else _READERS[str(field.type)]
+        for field in dataclasses.fields(kind)
+    }
+    for kind in (Action, Actor, Approval, IssuingSource, Resource, EventSource, Subject)
+}
+"""How each member of a part is read."""
 _COMPUTED = frozenset({"event_id", "raw_sha256", "salt"})
 _SOURCE_MEMBERS = [field.name for field in dataclasses.fields(EventSource)]
 _IDS = ("grant_id", "request_id", "session_id")
@@ -192,18 +200,17 @@ def _missing(record: Fields, event_type: str, meant: Collection[str]) -> Iterato
 
 def _part(record: Fields, kind: type[Part]) -> Part:
     """Return a part of the event, with its defaults for absent and empty members."""
-    fields = dataclasses.fields(kind)
-    problems = list(_wrong_names(record, [field.name for field in fields]))
+    readers = _PARTS[kind]
+    problems = list(_wrong_names(record, readers))
     values: dict[str, Any] = {}
-    for field in fields:
-        required = field.default is dataclasses.MISSING
+    for name, read in readers.items():
         try:
-            value = record.required_text(field.name) if required else _READERS[str(field.type)](record, field.name)
+            value = read(record, name)
         except RecordError as error:
             problems.append(error)
             continue
         if value is not None:
-            values[field.name] = value
+            values[name] = value
     _raise(problems)
     return kind(**values)
 
