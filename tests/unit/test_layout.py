@@ -220,3 +220,9 @@ def test_a_way_in_needs_only_its_extra(extra: str, modules: tuple[str, ...]) -> 
     program += "".join(f"import grantledger.{module}\n" for module in modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_program_of_the_tests_hides_a_module_of_python() -> None:
+    """A program in tests/support that is started by its path finds its neighbours before the standard library."""
+    names = {path.stem for path in (ROOT / "tests" / "support").glob("*.py")}
+    assert not names & sys.stdlib_module_names

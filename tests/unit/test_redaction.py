@@ -16,7 +16,7 @@ from grantledger.producers.redaction.redactor import Known, Redactor
 from grantledger.producers.redaction.rules import RULES
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import Action, Actor, Approval, Event, EventSource, Resource, Subject
-from support import secrets
+from support import planted_secrets
 from support.examples import few
 
 DEFAULT, STRICT = Redactor(), Redactor(strict=True)
@@ -36,57 +36,68 @@ def hinted(text: str, redactor: Redactor) -> str:
 
 
 class TestTexts:
-    @pytest.mark.parametrize("template", secrets.WITHOUT_QUOTES)
+    @pytest.mark.parametrize("template", planted_secrets.WITHOUT_QUOTES)
     @few(12)
-    @given(secret=secrets.words())
+    @given(secret=planted_secrets.words())
     def test_a_word(self, template: str, secret: str) -> None:
         text = template.format(secret)
         assert secret not in DEFAULT.text(text), text
         assert secret not in hinted(text, DEFAULT), text
 
-    @pytest.mark.parametrize("template", secrets.IN_QUOTES)
+    @pytest.mark.parametrize("template", planted_secrets.IN_QUOTES)
     @few(12)
-    @given(secret=secrets.words(alphabet=secrets.WORD + " ;&|()äß\u4e2d"))
+    @given(secret=planted_secrets.words(alphabet=planted_secrets.WORD + " ;&|()äß\u4e2d"))
     def test_a_text_in_quotes(self, template: str, secret: str) -> None:
         text = template.format(secret)
         assert secret not in DEFAULT.text(text), text
         assert secret not in hinted(text, DEFAULT), text
 
-    @pytest.mark.parametrize("template", secrets.BASE64_TEXTS)
+    @pytest.mark.parametrize("template", planted_secrets.BASE64_TEXTS)
     @few(12)
-    @given(secret=secrets.words(20, secrets.BASE64 + "+_-"))
+    @given(secret=planted_secrets.words(20, planted_secrets.BASE64 + "+_-"))
     def test_a_token(self, template: str, secret: str) -> None:
         text = template.format(secret)
         assert secret not in DEFAULT.text(text), text
         assert secret not in hinted(text, DEFAULT), text
 
-    @pytest.mark.parametrize("secret", secrets.KNOWN)
+    @pytest.mark.parametrize("secret", planted_secrets.KNOWN)
     @pytest.mark.parametrize("template", ["{}", "echo {} | tee x", "a '{}', b", '{{"value":"{}"}}', "x={} y"])
     def test_what_has_a_form(self, secret: str, template: str) -> None:
         kept = secret.rsplit(maxsplit=1)[-1] if secret.startswith("basic") else secret
         for found in (DEFAULT.text(template.format(secret)), hinted(template.format(secret), DEFAULT)):
             assert kept not in found and len(rules_in(found)) == 1
 
-    @pytest.mark.parametrize("secret", secrets.PERSONAL)
+    @pytest.mark.parametrize("secret", planted_secrets.PERSONAL)
     def test_data_of_persons_is_removed_by_the_strict_level_only(self, secret: str) -> None:
         text = f"refund for {secret} now"
         assert DEFAULT.text(text) == hinted(text, DEFAULT) == text
         for found in (STRICT.text(text), hinted(text, STRICT)):
             assert MARK.sub("", found) == "refund for  now"
 
-    @pytest.mark.parametrize("text", secrets.PLAIN)
+    @pytest.mark.parametrize("text", planted_secrets.PLAIN)
     @LEVELS
     def test_other_texts_stay(self, redactor: Redactor, text: str) -> None:
         assert redactor.text(text) == text
 
-    @given(st.lists(st.sampled_from(secrets.PLAIN), max_size=6))
+    @given(st.lists(st.sampled_from(planted_secrets.PLAIN), max_size=6))
     def test_other_texts_stay_together(self, texts: list[str]) -> None:
         assert DEFAULT.text("\n".join(texts)) == "\n".join(texts)
 
     @LEVELS
     @given(data=st.data())
     def test_what_is_redacted_stays_as_it_is(self, redactor: Redactor, data: st.DataObject) -> None:
-        pieces = (*secrets.PLAIN, *secrets.KNOWN, *secrets.PERSONAL, "'", '"', "\\", "=", "password", "token:", "--pwd")
+        pieces = (
+            *planted_secrets.PLAIN,
+            *planted_secrets.KNOWN,
+            *planted_secrets.PERSONAL,
+            "'",
+            '"',
+            "\\",
+            "=",
+            "password",
+            "token:",
+            "--pwd",
+        )
         some = st.lists(st.sampled_from(pieces) | st.text(max_size=10), max_size=8)
         text = " ".join(data.draw(some))
         for is_query in (False, True):
@@ -147,7 +158,7 @@ class TestRecords:
         ],
     )
     @few(20)
-    @given(secret=secrets.words())
+    @given(secret=planted_secrets.words())
     def test_members_and_words(self, values: dict[str, Any], secret: str) -> None:
         record = json.loads(json.dumps(values).replace("{}", secret))
         for raw in (json.dumps(record).encode(), escaped(record)):
@@ -202,7 +213,7 @@ class TestEvents:
         return Event(**{**base, **fields})
 
     @few(40)
-    @given(secret=secrets.words())
+    @given(secret=planted_secrets.words())
     def test_no_secret_is_in_the_bytes_of_an_event(self, secret: str) -> None:
         text = f"password={secret}"
         event = self.event(

@@ -26,7 +26,7 @@ from grantledger.producers.redaction.file import make_redactor
 from grantledger.producers.redaction.redactor import Level
 from grantledger.schemas.codec import EventEncoder
 from grantledger.schemas.event import SOURCE_REPORT, Event
-from support import secrets
+from support import planted_secrets
 from support.adapters import HERE, one, several
 from support.command import invoke
 from support.examples import few
@@ -113,7 +113,7 @@ def same_but_text(event: Event) -> dict[str, Any]:
 
 @RECORDS
 @few(25)
-@given(secret=secrets.words(alphabet=secrets.BASE64 + "+_-.!%"))
+@given(secret=planted_secrets.words(alphabet=planted_secrets.BASE64 + "+_-.!%"))
 def test_no_planted_secret_is_in_the_bytes_of_an_event(tool: str, record: Any, secret: str) -> None:
     raw = json.dumps(record(secret)).encode()
     plain = several(make_adapter(tool, instance="i", redactor=None).read(raw, HERE))
