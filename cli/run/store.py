@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from ...runtime.settings import Settings
 from ...schemas.own_sources import STORE
 from ..errors import missing_packages
@@ -18,10 +20,12 @@ def command(settings: Settings) -> None:
     ClickHouse contradict each other: a person must investigate.
     """
     if not settings.clickhouse_url:
-        with missing_packages("run store"):  # the program that replaces this one cannot say it
-            import chdb  # noqa: F401 - looked for, not used
-
+        with missing_packages("run store"):
             from ...runtime.store_start import start
+
+            # Looked for, not imported: this process enters the sandbox before the engine starts threads.
+            if find_spec("chdb") is None:
+                raise ModuleNotFoundError(name="chdb")
         start(settings)
     from ...runtime.process import on_stop_signal, serving
     from ...runtime.sealed_logs import sealed_logs

@@ -92,7 +92,8 @@ class TestCommandLine:
             f"toUInt64OrZero(splitByChar('\\n', arrayFirst(body -> startsWith(body, '{LIFECYCLE}\\n'), bodies))[2])"
         )
         execute(folder, f"DELETE FROM anchors WHERE {covered} > {ledger.full[0]}")
-        assert self.verify(ledger, folder)[0] == 4
+        code, printed = self.verify(ledger, folder)
+        assert code == 4, printed
         code, printed = self.verify(ledger, folder, "--state", str(state))
         assert code == 1 and (LIFECYCLE, ledger.full[0], "truncated") in problems(json.loads(printed))
         assert state.read_bytes() == before

@@ -88,3 +88,14 @@ def test_a_command_that_opens_the_store_loads_the_engine_first(tmp_path: Path) -
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stdout.splitlines()[:1] == ["loaded"], done.stdout + done.stderr
+
+
+def test_the_engine_is_not_loaded_before_the_sandbox(tmp_path: Path) -> None:
+    """It starts threads, which a sandbox entered later would not restrict."""
+    program = (
+        "import sys; from pathlib import Path; from grantledger.runtime import store_start; "
+        "from grantledger.cli.run.store import command; from grantledger.runtime.settings import Settings\n"
+        "store_start.start = lambda settings: sys.exit('chdb' in sys.modules)\n"
+        "command(Settings(data_dir=Path(sys.argv[1])))"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
