@@ -52,8 +52,8 @@ def command(
     Each mistake in the file is named with its line. Each record of RECORDS is shown with the rule that applied: the
     events it becomes, why it is skipped, or why it failed.
 
-    Exit codes: 0 the file is valid, and every record is mapped or skipped; 1 some records failed; 2 FILE has
-    mistakes, or FILE or one of RECORDS cannot be read.
+    Exit codes: 0 the file is valid, and every record is mapped or skipped; 1 some records failed; 2 FILE is
+    wrong, or a file cannot be read.
     """
     adapter = load_mapping(file)(instance=instance)
     adapter.redactor = redactor(settings, None, None)

@@ -32,7 +32,10 @@ class WatchProgress:
 
 
 def write_progress(data_dir: Path, name: str, judged_until: float) -> None:
-    """Write how far a watch has judged, in seconds since 1970. Raises OSError."""
+    """Write how far a watch has judged, in seconds since 1970. Raises OSError.
+
+    It need not survive a crash of the machine, so nothing waits for the disk: the watch calls this every second.
+    """
     path = _path(data_dir, name)
     draft = path.with_suffix(".judged-draft")
     draft.write_text(json.dumps({"judged_until": judged_until}))

@@ -186,7 +186,7 @@ class Adapter(ABC):
         return any(hiding in raw for hiding in self.HIDES)
 
     def _known(self, record: Fields) -> Known | None:
-        """Return what the events of a record say; None if nobody knows: it may need what was read before.
+        """Return what the events of a record say; None if this record alone does not show it.
 
         Another adapter maps it, so that this one remembers nothing of it.
         """

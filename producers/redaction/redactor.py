@@ -107,8 +107,8 @@ class Redactor:
 
         Args:
             raw: the record as it came.
-            known: returns what its events say; None: nobody knows, so personal data stays, because it may name who.
-                It is called only if it matters.
+            known: returns what its events say; None if that is not known. Then personal data stays, because it may name
+                who. It is called only if it matters.
             own: removes what only the tool's adapter finds.
         """
         record = record_of(raw)

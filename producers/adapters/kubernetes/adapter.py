@@ -29,7 +29,7 @@ class KubernetesAdapter(Adapter):
 
     Four properties of Kubernetes determine the mapping. Access by a role binding has no end: only its deletion ends it,
     and neither that record nor an update names those who lose it. The API server writes one record per stage of
-    a request: the last stage decides, but a session starts with the stage `ResponseStarted`. Somebody who impersonates
+    a request. The last stage counts, except that `ResponseStarted` starts a session. Somebody who impersonates
     a user acts with that user's permissions, and the record names both. Commands typed in a session are in no record.
     """
 

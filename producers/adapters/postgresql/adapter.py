@@ -44,7 +44,7 @@ class PostgresqlAdapter(Adapter):
     COVERS: ClassVar[tuple[str, ...]] = (
         "connections and their ends, as sessions; refused connections",
         "statements (pgaudit, log_statement, log_min_duration_statement), as queries, without their passwords",
-        "role memberships, as grants; a password with VALID UNTIL, as a grant that ends then",
+        "role memberships, as grants; a password with VALID UNTIL, as a grant until that time",
     )
     DOES_NOT_SAY: ClassVar[tuple[str, ...]] = (
         "whether a transaction was rolled back after a role was granted: compare with pg_auth_members",
