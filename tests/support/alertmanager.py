@@ -26,7 +26,7 @@ import pytest
 from grantledger.runtime.jars import default_cache
 from grantledger.runtime.loopback_ports import free_port
 
-from .waiting import wait_for
+from .real_programs import child
 
 PACKAGES = ("prometheus", "prometheus-alertmanager")
 PINNED = {
@@ -167,29 +167,17 @@ def running(folder: Path) -> Iterator[Alertmanager]:
     config = folder / "alertmanager.yml"
     config.write_text(CONFIG)
     port = free_port()
-    log_path = folder / "alertmanager.log"
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [found["prometheus-alertmanager"], f"--config.file={config}", f"--storage.path={folder / 'data'}",
-             f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="],
-            stdout=log, stderr=subprocess.STDOUT,
-            cwd=found["prometheus-alertmanager"].parents[2],  # where its usr/share is
-        )  # fmt: skip
+    command = [
+        found["prometheus-alertmanager"], f"--config.file={config}", f"--storage.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+    ]  # fmt: skip
     url = f"http://127.0.0.1:{port}"
 
     def ready() -> bool:
-        assert process.poll() is None, log_path.read_text("utf-8", "replace")
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
             return bool(answer.status == 200)
         return False
 
-    try:
-        wait_for(ready, "Alertmanager is ready")
+    its_share = found["prometheus-alertmanager"].parents[2]  # usr/share is there
+    with child(command, folder / "alertmanager.log", ready, its_share):
         yield Alertmanager(url, found["amtool"])
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -54,6 +54,13 @@ def imported_ids(tool: str, content: bytes, instance: str | None = "i-1") -> lis
     return ids
 
 
+def teleport_log(folder: Path, samples: Path) -> list[str]:
+    """Write sample records of Teleport to ``audit.log``, and return the ids that ``import`` gives them."""
+    lines = (samples / "teleport" / "audit_fixtures.jsonl").read_bytes()
+    (folder / "audit.log").write_bytes(lines)
+    return imported_ids("teleport", lines)
+
+
 class ReportedError:
     """An error as librdkafka reports it."""
 

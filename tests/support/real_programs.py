@@ -44,10 +44,12 @@ def rsyslog(folder: Path, configuration: str) -> Iterator[Path]:
 
 
 @contextmanager
-def child(command: Sequence[str | Path], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
-    """Run a program that ends at SIGTERM. What it prints is in ``log``."""
+def child(
+    command: Sequence[str | Path], log: Path, ready: Callable[[], bool], folder: Path | None = None
+) -> Iterator[None]:
+    """Run a program that ends at SIGTERM, in a folder. What it prints is in ``log``."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
     try:
         wait_for(lambda: ready() or process.poll() is not None, f"{command[0]} is ready", pause=0.02)
         assert process.poll() is None, log.read_text("utf-8", "replace")

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from support.certificates import issue
-from support.gateway import imported_ids
+from support.gateway import teleport_log
 from support.real_programs import child, needed
 from support.served_gateway import TOKEN, ServedGateway, served
 
@@ -86,18 +86,14 @@ def http() -> str:
 def test_lines_have_the_ids_of_import(
     program: str, gateway: ServedGateway, tmp_path: Path, samples: Path, output: str, parser: str
 ) -> None:
-    lines = (samples / "teleport" / "audit_fixtures.jsonl").read_bytes()
-    (tmp_path / "audit.log").write_bytes(lines)
-    expected = imported_ids("teleport", lines)
+    expected = teleport_log(tmp_path, samples)
     with fluent_bit(program, tmp_path, gateway, output, parser):
         stored = gateway.wait_for_events(len(expected))
     assert [event["event_id"] for event in stored] == expected
 
 
 def test_after_503_it_sends_again(program: str, gateway: ServedGateway, tmp_path: Path, samples: Path) -> None:
-    lines = (samples / "teleport" / "audit_fixtures.jsonl").read_bytes()
-    (tmp_path / "audit.log").write_bytes(lines)
-    expected = imported_ids("teleport", lines)
+    expected = teleport_log(tmp_path, samples)
     gateway.kafka.refuses_next.extend(["", "Broker: Not enough in-sync replicas"])
     with fluent_bit(program, tmp_path, gateway, http()):
         stored = gateway.wait_for_events(2 * len(expected) - 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.gateway import imported_ids
+from support.gateway import teleport_log
 from support.real_programs import child, needed
 from support.served_gateway import TOKEN, ServedGateway, served
 from support.waiting import wait_for
@@ -58,18 +58,14 @@ def fluentd(program: str, folder: Path, gateway: ServedGateway, parser: str = "@
 def test_lines_have_the_ids_of_import(
     program: str, gateway: ServedGateway, tmp_path: Path, samples: Path, parser: str
 ) -> None:
-    lines = (samples / "teleport" / "audit_fixtures.jsonl").read_bytes()
-    (tmp_path / "audit.log").write_bytes(lines)
-    expected = imported_ids("teleport", lines)
+    expected = teleport_log(tmp_path, samples)
     with fluentd(program, tmp_path, gateway, parser):
         stored = gateway.wait_for_events(len(expected))
     assert [event["event_id"] for event in stored] == expected
 
 
 def test_after_503_it_sends_again(program: str, gateway: ServedGateway, tmp_path: Path, samples: Path) -> None:
-    lines = (samples / "teleport" / "audit_fixtures.jsonl").read_bytes()
-    (tmp_path / "audit.log").write_bytes(lines)
-    expected = imported_ids("teleport", lines)
+    expected = teleport_log(tmp_path, samples)
     gateway.kafka.refuses_next.append("Broker: Not enough in-sync replicas")
     with fluentd(program, tmp_path, gateway):
         wait_for(lambda: {one["event_id"] for one in gateway.kafka.events} == set(expected), "all events are in Kafka")

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from support.gateway import imported_ids
+from support.gateway import imported_ids, teleport_log
 from support.real_programs import child, needed
 from support.served_gateway import TOKEN, ServedGateway, served
 from support.waiting import wait_for
@@ -67,9 +67,7 @@ def test_lines_have_the_ids_of_import_also_after_a_restart(
 
 
 def test_after_503_it_sends_again(program: str, gateway: ServedGateway, tmp_path: Path, samples: Path) -> None:
-    lines = (samples / "teleport" / "audit_fixtures.jsonl").read_bytes()
-    (tmp_path / "audit.log").write_bytes(lines)
-    expected = imported_ids("teleport", lines)
+    expected = teleport_log(tmp_path, samples)
     gateway.kafka.refuses_next.append("Broker: Not enough in-sync replicas")
     with collector(program, tmp_path, gateway):
         wait_for(lambda: {one["event_id"] for one in gateway.kafka.events} == set(expected), "all events are in Kafka")
