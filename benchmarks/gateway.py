@@ -7,7 +7,8 @@ In one run, in turn, with the same requests and the same load generator:
 - ``http``: the same server, which reads the body and answers at once. The baseline: ratios to it hold on any machine.
 - ``gateway``: our own events, unsigned.
 - ``signed``: the same, signed by a registered source.
-- ``at rate``: unsigned again, at ``--rate`` requests per second, whether they are answered or not: the latency.
+- ``at rate``: unsigned again, at ``--rate`` requests per second, whether they are answered or not, up to 400 open
+  requests: the latency.
 
 With ``--outage``, Kafka is killed in the middle of a load of that many seconds and started again. Then every
 acknowledged id must be in Kafka once. Prints a table and writes build/bench-gateway.json.
@@ -54,6 +55,7 @@ from .results import save
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOYMENT = "bench.local"
+MOST_OPEN = 400  # connections: each is a file of the load generator, and many systems allow 1,024
 
 
 @dataclass
@@ -143,13 +145,21 @@ async def closed_loop(sender: Sender, seconds: float, connections: int) -> None:
 
 
 async def open_loop(sender: Sender, seconds: float, rate: float) -> None:
-    """Send at a rate, whether answers come or not."""
-    began, tasks = time.monotonic(), set()
+    """Send at a rate, whether answers come or not, but with at most MOST_OPEN requests open."""
+    began, tasks, free = time.monotonic(), set(), asyncio.Semaphore(MOST_OPEN)
+
+    def done(task: asyncio.Task[None]) -> None:
+        tasks.discard(task)
+        free.release()
+
     for number in range(int(seconds * rate)):
         await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+        await free.acquire()
+        if time.monotonic() > began + seconds:
+            break
         task = asyncio.create_task(sender.send(uuid.uuid4().hex))
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(done)
     await asyncio.gather(*tasks)
 
 
