@@ -45,10 +45,13 @@ $(COMPILED): $(INSTALLED) $(wildcard tests/*.py tests/*/*.py)
 	  $(BIN)/pytest --collect-only -qq tests/stack tests/fault >/dev/null 2>&1; wait
 	@touch $(COMPILED)
 
-# Needs uv (pip install uv): resolves the ranges in pyproject.toml and pins them with hashes.
+# Needs uv (pip install uv): resolves the ranges in pyproject.toml and pins them with hashes. The lock of the image has
+# the versions of the first, and no packages of the tests. `make lock UPGRADE=` keeps the versions that still fit.
+UPGRADE ?= --upgrade
+COMPILE := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock:
-	uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-annotate -o requirements.lock
+	$(COMPILE) $(UPGRADE) --extra dev -o requirements.lock
+	$(COMPILE) --upgrade --extra image --constraint requirements.lock -o deploy/requirements.lock
 
 clean:
 	rm -rf .venv build *.egg-info

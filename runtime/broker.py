@@ -118,7 +118,8 @@ class LocalBroker:
         command += [f"-XX:AOTCache={archive}"] if archive.exists() else []
         if not data.exists():
             self._format(command, port, controller_port, data)
-        self._new_archive = archive if java.major >= _AOT_MAJOR and not archive.exists() else None
+        record = java.major >= _AOT_MAJOR and not archive.exists() and os.access(archive.parent, os.W_OK)
+        self._new_archive = archive if record else None
         if self._new_archive is not None:
             # Java would also save call adapters, under hashes that collide, and log a warning at each start.
             command += [f"-XX:AOTCacheOutput={temporary / 'classes.aot'}", "-XX:+IgnoreUnrecognizedVMOptions"]
