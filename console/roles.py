@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from ..sinks.server_roles import COMPUTED, QUERY_LOG
 from .execution import QUERY_LIMITS
 
 
@@ -32,9 +33,6 @@ class Role:
     places: int
 
 
-QUERY_LOG: Final = "query_log"
-# Definitions of what other views show at once; each computes the whole ledger.
-COMPUTED: Final = frozenset({"computed_requests", "computed_grants", "computed_findings"})
 ANALYST: Final = Role(
     user="analyst",
     reads_tables=False,

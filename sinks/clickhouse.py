@@ -41,6 +41,7 @@ class StoreAddress:
         return not self.url
 
 
+_HAS_DATABASE = "SELECT count() FROM system.databases WHERE name = {name:String}"
 Row = dict[str, Any]
 Ask = Callable[..., list[Row]]
 """``ask(sql, name=value, …)`` returns the rows of one query. Values are bound to its ``{name:Type}``."""
@@ -99,8 +100,10 @@ def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float
         if not create:
             return _client(address, address.database, answer_seconds)
         with _client(address, None, answer_seconds) as first:
-            engine = " ENGINE=Atomic" if address.embedded else ""
-            first.command(f"CREATE DATABASE IF NOT EXISTS {address.database}{engine}")
+            # A server demands the right to create a database also where it exists.
+            if address.embedded or not first.query(_HAS_DATABASE, {"name": address.database}).result_rows[0][0]:
+                engine = " ENGINE=Atomic" if address.embedded else ""
+                first.command(f"CREATE DATABASE IF NOT EXISTS {address.database}{engine}")
             # Before the first client closes: the embedded engine would stop, and start again.
             return _client(address, address.database, answer_seconds)
     except ClickHouseError as error:
@@ -151,6 +154,11 @@ def explain(address: StoreAddress, error: BaseException) -> str:
     text = str(error).split("\n", 1)[0][:300]
     if "AUTHENTICATION_FAILED" in str(error) or "Code: 516" in str(error):
         return f"{_place(address)} refuses user {address.user!r}: check clickhouse_user and clickhouse_password"
+    if "ACCESS_DENIED" in str(error) or "Code: 497" in str(error):
+        return (
+            f"{_place(address)}: user {address.user!r} lacks a right. After an upgrade, an administrator runs "
+            f"`grantledger init --clickhouse-roles` again (docs/clickhouse-server.md): {text}"
+        )
     if "NOT_ENOUGH_SPACE" in str(error) or "No space left" in str(error) or "Code: 243" in str(error):
         return f"{_place(address)} is out of disk space: free some, nothing is lost meanwhile ({text})"
     return f"{_place(address)}: {text}"

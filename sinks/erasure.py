@@ -110,14 +110,15 @@ def _empty(column: DecodedColumn) -> str:
     return "toFixedString('', 32)" if pa.types.is_fixed_size_binary(column.type) else "''"
 
 
-_EMPTIED = ", ".join(
-    [
-        "key = NULL",
-        "value = NULL",
-        "headers = ''",
-        "erased_at = now64(6, 'UTC')",
-        f"decode_error = '{ERASED}'",
-        "signature = ''",
-    ]
-    + [f"{column.name} = {_empty(column)}" for column in DECODED]
-)
+_VALUES = {
+    "key": "NULL",
+    "value": "NULL",
+    "headers": "''",
+    "erased_at": "now64(6, 'UTC')",
+    "decode_error": f"'{ERASED}'",
+    "signature": "''",
+    **{column.name: _empty(column) for column in DECODED},
+}
+ERASED_COLUMNS = tuple(_VALUES)
+"""The columns that an erasure changes: the only ones of ``entries`` that the store ever changes."""
+_EMPTIED = ", ".join(f"{name} = {value}" for name, value in _VALUES.items())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS migrations
 ENGINE = MergeTree ORDER BY version
 COMMENT 'Migrations of this store that have been applied'
 """
+_HAS_RECORD = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'migrations'"
 _APPLIED = "INSERT INTO migrations SELECT {version:UInt32}, {name:String}, {sha256:String}, now64(6, 'UTC')"
 
 
@@ -66,7 +68,9 @@ def pending(client: Client) -> list[Migration]:
     Raises:
         MigrationError: one was applied with other text, or the store is from a later version.
     """
-    client.command(_RECORD)
+    # Not CREATE IF NOT EXISTS: a server demands the right to create, also where there is nothing to create.
+    if not client.query(_HAS_RECORD).result_rows[0][0]:
+        client.command(_RECORD)
     applied = {row[0]: row for row in client.query("SELECT version, name, sha256 FROM migrations").result_rows}
     missing = []
     for migration in available():
@@ -95,3 +99,14 @@ def migrate(client: Client, level: int | None = None) -> list[Migration]:
         # Not `insert`: that imports pandas, which takes longer than all migrations.
         client.command(_APPLIED, {"version": migration.version, "name": migration.name, "sha256": migration.sha256})
     return done
+
+
+def record_statements() -> Iterator[str]:
+    """Yield the statements of all migrations and of their record, for a person who wants to read or run them."""
+    yield _RECORD.strip()
+    for migration in available():
+        yield from map(repeatable, migration.statements)
+        yield (
+            f"INSERT INTO migrations SELECT {migration.version}, '{migration.name}', '{migration.sha256}', "
+            "now64(6, 'UTC')"
+        )

@@ -9,20 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..sinks.migrate import available
+from ..sinks.server_roles import ServerRoles
 from .reference_store import TABLES, ReferenceStoreError, normalized, reference_tables
 from .steps import Problem
 
 EVIDENCE_TABLES = ("entries", "origins", "anchors")
 FUNCTIONS = "SELECT name FROM system.functions WHERE origin = 'SQLUserDefined' ORDER BY name"
 POLICIES = (
-    "SELECT name FROM system.row_policies WHERE database IN (currentDatabase(), '') "
+    "SELECT name, database, `table`, select_filter, is_restrictive, apply_to_all, apply_to_list "
+    "FROM system.row_policies WHERE database IN (currentDatabase(), '') "
     "AND (`table` != '' OR database != '') ORDER BY name"
 )
+_SECURITY = re.compile(
+    r"\)(?: DEFINER = (?:\w+|`(?:[^`\\]|\\.)+`))? SQL SECURITY (?:DEFINER|INVOKER)"
+    r"(?=(?: COMMENT '(?:[^'\\]|\\.)*')? AS (?:SELECT|WITH)\b)"
+)
+"""With whose rights a view reads its tables. It does not change which rows they have: only row policies do."""
 _FAMILY = re.compile(r"ENGINE = (?:Replicated|Shared)(\w*MergeTree)(?:\([^()]*\))?")
 
 
@@ -34,7 +42,7 @@ class Definitions:
         tables: engine and definition of every table and view, by name.
         level: version and SHA-256 of the recorded migrations.
         functions: names of the SQL functions that users defined.
-        policies: names of the row policies; None if they could not be read.
+        policies: names of the row policies that our roles do not explain; None if they could not be read.
     """
 
     database: str
@@ -63,7 +71,7 @@ def read_definitions(client: Client, *, server: bool) -> Definitions:
     policies: Sequence[str] | None = ()
     if server:
         try:
-            policies = [row[0] for row in client.query(POLICIES).result_rows]
+            policies = [str(row[0]) for row in client.query(POLICIES).result_rows if not _is_own(row[1:])]
         except ClickHouseError:
             policies = None
     functions = [row[0] for row in client.query(FUNCTIONS).result_rows]
@@ -108,9 +116,18 @@ def _differences(found: Definitions, expected: Mapping[str, tuple[str, str]]) ->
             yield Problem(found.database, None, "definition", message)
 
 
+def _is_own(policy: Sequence[Any]) -> bool:
+    """Return whether a row policy only hides the other tenants from the role of a tenant (``init --tenant``)."""
+    database, table, condition, restrictive, everybody, to = policy
+    roles = ServerRoles(str(database))
+    return roles.is_own_policy(table, condition, restrictive=bool(restrictive), everybody=bool(everybody), to=to)
+
+
 def _plain(definition: tuple[str, str]) -> tuple[str, str]:
-    """Return a definition without the engine's family."""
+    """Return a definition without the engine's family, and without the rights with which a view reads."""
     engine, text = definition
+    if engine == "View":
+        return engine, _SECURITY.sub(")", text, count=1)
     if not engine.endswith("MergeTree"):
         return definition
     return re.sub("^(Replicated|Shared)", "", engine), _FAMILY.sub(r"ENGINE = \1", text, count=1)

@@ -1,14 +1,19 @@
-"""The sink against a ClickHouse over HTTP, with user and password: the same calls as against the embedded engine."""
+"""The sink against a ClickHouse over HTTP, as a user who has the role of the writer and no other right."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from grantledger.sinks.server_roles import Role
+from support.clickhouse_users import ROLES, configuration
+from support.command import run_command
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker
@@ -16,14 +21,34 @@ from support.shared_broker import RunningBroker
 SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
 
 
+@contextmanager
+def running(folder: Path, role: Role | None) -> Iterator[str]:
+    """Run the server with the rights of a role, or of the administrator, and give its address."""
+    config = configuration(folder, role)
+    command = [sys.executable, str(SERVER), str(folder / "data"), "0", "ledger", "right", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
-    command = [sys.executable, str(SERVER), str(folder / "data"), "0", "ledger", "right"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.kill()
+    with running(folder, None) as address:
+        given = {
+            **os.environ, "GRANTLEDGER_CLICKHOUSE_URL": address, "GRANTLEDGER_CLICKHOUSE_USER": "ledger",
+            "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right", "GRANTLEDGER_DATA_DIR": str(folder),
+        }  # fmt: skip
+        for tenants in ((), ("--tenant", "acme")):  # it can be repeated
+            made = run_command("init", "--clickhouse-roles", *tenants, "-q", environment=given)
+            assert made.returncode == 0, made.stderr
+        names = made.stdout.split()
+    assert names == [f"grantledger_audit_{kind}" for kind in ("writer", "analyst", "auditor", "tenant_acme")]
+    with running(folder, ROLES.writer) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

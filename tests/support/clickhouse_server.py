@@ -2,12 +2,15 @@
 
 Package indexes have no ClickHouse server, so the tests of the server mode use this one. It has the SQL, settings,
 formats and error codes of a server, over HTTP, with user and password. Run as
-``python clickhouse_server.py FOLDER PORT USER PASSWORD``.
+``python clickhouse_server.py FOLDER PORT USER PASSWORD [CONFIGURATION]``; with the configuration of an engine
+(:mod:`support.clickhouse_users`), everything runs with the rights of its user ``default``. Statements that make users,
+roles and row policies are parsed and do nothing.
 """
 
 from __future__ import annotations
 
 import gzip
+import re
 import sys
 import tempfile
 import threading
@@ -24,7 +27,11 @@ TRANSPORT = {
     "enable_http_compression", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
 }  # fmt: skip
 LOCK = threading.Lock()
-NO_ROW_POLICIES = "(SELECT '' AS name, '' AS database, '' AS `table` WHERE 0)"
+NO_ROW_POLICIES = (
+    "(SELECT '' AS name, '' AS database, '' AS `table`, '' AS select_filter, 0 AS is_restrictive, 0 AS apply_to_all, "
+    "[''] AS apply_to_list WHERE 0)"
+)
+ACCESS_CONTROL = re.compile(r"(GRANT|CREATE (USER|ROLE|ROW POLICY|SETTINGS PROFILE))\b")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -87,6 +94,8 @@ class Handler(BaseHTTPRequestHandler):
     def _run(self, sql: str, given: dict[str, str]) -> None:
         # The embedded engine has no row policies; a server has the table, empty.
         sql = sql.replace("system.row_policies", NO_ROW_POLICIES)
+        if ACCESS_CONTROL.match(sql):
+            sql = f"EXPLAIN AST {sql}"
         settings = {n: v for n, v in given.items() if n not in TRANSPORT and not n.startswith("param_")}
         engine = chdb.connect(self.folder)  # one handle per request: settings belong to the request, as on a server
         parameters = {n[6:]: v for n, v in given.items() if n.startswith("param_")}
@@ -136,8 +145,8 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """Serve until killed."""
     folder, port, user, password = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    keeps_the_engine = chdb.connect(str(folder))
-    Handler.folder = str(folder)
+    Handler.folder = f"{folder}?config-file={sys.argv[5]}" if len(sys.argv) > 5 else str(folder)
+    keeps_the_engine = chdb.connect(Handler.folder)
     Handler.credential = (user, password)
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     print(server.server_port, flush=True)

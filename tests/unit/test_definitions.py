@@ -19,6 +19,10 @@ NAMES = ("entries", "origins", "anchors", "migrations")
 EXPECTED = {name: ("MergeTree", TABLE.format(name, "MergeTree")) for name in NAMES}
 
 
+Policy = tuple[str, str, str, str, int, int, list[str]]
+"""Name, database, table, condition, whether it is restrictive, whether it is for everybody, for whom."""
+
+
 class Answer:
     def __init__(self, rows: list[tuple[Any, ...]]) -> None:
         self.result_rows = rows
@@ -27,7 +31,7 @@ class Answer:
 class Server:
     """A server with these tables and row policies. None: the verifier may not see policies."""
 
-    def __init__(self, tables: dict[str, tuple[str, str]], policies: list[str] | None) -> None:
+    def __init__(self, tables: dict[str, tuple[str, str]], policies: list[Policy] | None) -> None:
         self.tables, self.policies = tables, policies
 
     def query(self, sql: str) -> Answer:
@@ -36,7 +40,7 @@ class Server:
         if "row_policies" in sql:
             if self.policies is None:
                 raise DatabaseError("Code: 497. Not enough privileges")
-            return Answer([(name,) for name in self.policies])
+            return Answer(list(self.policies))
         if "FROM migrations" in sql:
             return Answer(list(OURS))
         return Answer([("audit",)] if "currentDatabase()" in sql else [])
@@ -48,7 +52,9 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(definitions, "normalized", lambda database, texts: [text.replace("  ", " ") for text in texts])
 
 
-def found(tables: dict[str, tuple[str, str]], policies: list[str] | None = None, *, server: bool = True) -> list[str]:
+def found(
+    tables: dict[str, tuple[str, str]], policies: list[Policy] | None = None, *, server: bool = True
+) -> list[str]:
     stored = read_definitions(Server(tables, policies), server=server)  # type: ignore[arg-type]
     return [
         one.message if isinstance(one, Problem) else f"not checked: {one}"
@@ -74,9 +80,51 @@ def test_a_text_is_compared_as_one_engine_formats_it(reference: None) -> None:
 
 
 def test_a_row_policy_is_named(reference: None) -> None:
-    assert found(EXPECTED, ["hide ON audit.entries"]) == [
-        "the row policy hide ON audit.entries hides rows from some readers"
-    ]
+    policy = ("hide ON audit.entries", "audit", "entries", "tenant = 'acme'", 0, 0, [ROLE])
+    assert found(EXPECTED, [policy]) == ["the row policy hide ON audit.entries hides rows from some readers"]
+
+
+ROLE = "grantledger_audit_tenant_acme"
+OWN: Policy = ("p", "audit", "events", "tenant = 'acme'", 0, 0, [ROLE])
+
+
+@pytest.mark.parametrize(
+    ("policy", "ours"),
+    [
+        (OWN, True),
+        (("p", "audit", "events", "1", 0, 0, ["analysts"]), True),
+        (("p", "audit", "events", "tenant = 'o\\'neil'", 0, 0, ["grantledger_audit_tenant_o'neil"]), True),
+        (("p", "audit", "events", "tenant = 'globex'", 0, 0, [ROLE]), False),
+        (("p", "audit", "events", "tenant = 'acme'", 0, 0, [ROLE, "grantledger_audit_analyst"]), False),
+        (("p", "audit", "events", "tenant = 'acme'", 0, 1, []), False),
+        (("p", "audit", "events", "tenant = 'acme'", 1, 0, [ROLE]), False),
+        (("p", "audit", "grant_timeline", "1", 0, 0, [ROLE]), False),
+        (("p", "audit", "", "tenant = 'acme'", 0, 0, [ROLE]), False),
+        (("p", "other", "events", "tenant = 'acme'", 0, 0, [ROLE]), False),
+    ],
+)  # fmt: skip
+def test_only_policies_of_tenants_are_ours(reference: None, policy: Policy, ours: bool) -> None:
+    assert (found(EXPECTED, [policy]) == []) is ours
+
+
+VIEW = "CREATE VIEW audit.v (`a` String) COMMENT 'it\\'s' AS SELECT a FROM audit.entries WHERE b = 'x'"
+
+
+@pytest.mark.parametrize(
+    "rights",
+    ["DEFINER = audit_views SQL SECURITY DEFINER", "DEFINER = `a b` SQL SECURITY DEFINER", "SQL SECURITY INVOKER"],
+)
+def test_the_rights_of_a_view_may_differ_and_nothing_else(monkeypatch: pytest.MonkeyPatch, rights: str) -> None:
+    expected = EXPECTED | {"v": ("View", VIEW)}
+    monkeypatch.setattr(definitions, "reference_tables", lambda database, level: expected)
+    monkeypatch.setattr(definitions, "normalized", lambda database, texts: list(texts))
+    for text, count in (
+        (VIEW.replace(") COMMENT", f") {rights} COMMENT"), 0),
+        (VIEW.replace("'x'", f"'x {rights}'"), 1),
+        (VIEW.replace("'x'", f"'x) {rights} AS SELECT'"), 1),
+        (VIEW.replace(") COMMENT", f") {rights} COMMENT").replace("'x'", "'y'"), 1),
+    ):
+        assert len(found(expected | {"v": ("View", text)}, [])) == count, text
 
 
 def test_row_policies_that_the_verifier_may_not_see_are_not_checked(reference: None) -> None:

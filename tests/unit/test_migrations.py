@@ -28,7 +28,11 @@ class Fake:
             raise ConnectionError(statement)
         self.commands.append(statement)
 
-    def query(self, _sql: str) -> SimpleNamespace:
+    def query(self, sql: str) -> SimpleNamespace:
+        if "system.tables" in sql:
+            return SimpleNamespace(
+                result_rows=[(int(any("TABLE IF NOT EXISTS migrations" in c for c in self.commands)),)]
+            )
         return SimpleNamespace(result_rows=[tuple(row[:3]) for row in self.applied])
 
 
