@@ -35,10 +35,25 @@ def metrics_in(text: str) -> set[str]:
     return set(re.findall(r"\bgrantledger_[a-z_]+", text))
 
 
+def exported_metrics() -> set[str]:
+    """Return the metrics of all processes, and that of verify-textfile.sh."""
+    for module in EXPORTING:
+        importlib.import_module(f"grantledger.{module}")
+    own = {
+        name + ("_total" if family.type == "counter" else "") for family in REGISTRY.collect() for name in [family.name]
+    }
+    return own | metrics_in(SCRIPT.read_text("utf-8"))
+
+
 def test_the_rules_are_rules() -> None:
     done = promtool("check", "rules", FOLDER / "prometheus-rules.yml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{RULES.count('- alert:')} rules found" in done.stdout + done.stderr
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    done = promtool("check", "config", FOLDER / "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_alertmanager_groups_by_person_and_tool() -> None:
@@ -65,17 +80,11 @@ def test_the_tests_of_the_rules_can_fail(tmp_path: Path) -> None:
 
 
 def test_each_metric_in_the_rules_is_exported_and_each_alert_is_tested() -> None:
-    for module in EXPORTING:
-        importlib.import_module(f"grantledger.{module}")
-    exported = {
-        name + ("_total" if family.type == "counter" else "") for family in REGISTRY.collect() for name in [family.name]
-    }
-    own = metrics_in(SCRIPT.read_text("utf-8"))
     expressions = "\n".join(
         line for line in RULES.splitlines() if not line.lstrip().startswith(("#", "summary", "desc"))
     )
     used = {name for name in metrics_in(expressions) if name not in ("grantledger_seal",)}
-    assert used - exported - own == set()
+    assert used - exported_metrics() == set()
     for alert in re.findall(r"- alert: (\w+)", RULES):
         if not alert.endswith("Absent"):  # these are counted together
             stem = re.sub(r"(Stalled|Blind|Lag)$", "", alert)
