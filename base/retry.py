@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, stop_never, wait_exponential
 
+from .health import HEALTH
+
 Returned = TypeVar("Returned")
 
 
@@ -43,6 +45,7 @@ def retry(
     """
 
     def before_sleep(state: RetryCallState) -> None:
+        HEALTH.progressed()  # what waits for a dependency does not hang
         if state.outcome is not None and (error := state.outcome.exception()) is not None:
             on_retry(error)
 

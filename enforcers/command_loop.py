@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, Message
 
+from ..base.health import HEALTH
 from ..kafka.errors import KafkaUnavailableError, ends_reading
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import committed_offsets, end_offset, first_offset
@@ -46,6 +47,8 @@ log = structlog.get_logger("grantledger.enforce")
 
 LONGEST_WAIT = 0.2
 """Seconds of a poll, and so the longest delay of a stop."""
+STEP_SECONDS = 1800.0
+"""Limit of one step: a target may take ten minutes to answer, and is asked again after that."""
 LAST_LOOK = 10.0
 """Seconds to wait for the end of the topic before exiting. It appears half a second after the last record."""
 SHORT_WAIT = 0.05
@@ -107,6 +110,7 @@ class Enforcer:
             KafkaUnavailableError: the brokers do not answer, or another enforcer has taken over.
         """
         with kafka_errors("the enforcer cannot continue"):
+            HEALTH.waits("start", "reads the log of findings")
             identify_topics(self._cluster, (COMMANDS_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC))
             options = reader_options(self._cluster, enforce_group(self._deployment))
             consumer = Consumer(options | {"enable.partition.eof": True})
@@ -137,7 +141,9 @@ class Enforcer:
                 breakers_open=[str(circuit) for circuit in history.open_since],
             )  # fmt: skip
             matcher, at_end = CommandMatcher(findings), False
+            HEALTH.settle("start")
             while not self._stopping:
+                HEALTH.turned(within=STEP_SECONDS)
                 read, end = self._read(consumer, matcher, revoker, history, revoker.wait(LONGEST_WAIT))
                 if end is not None:
                     revoker.reached(end)
@@ -165,7 +171,10 @@ class Enforcer:
             )  # fmt: skip
             handler = DryRun(self._context(history), answering(self._logs))
             matcher = CommandMatcher(findings)
+            HEALTH.settle("start")
+            HEALTH.notes("dry run", "revokes nothing: --carry-out or enforce_carry_out is not given")
             while not self._stopping:
+                HEALTH.turned(within=STEP_SECONDS)
                 self._read(consumer, matcher, handler, history, LONGEST_WAIT)
 
     def _read(

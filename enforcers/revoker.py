@@ -13,6 +13,8 @@ from typing import Protocol
 
 import structlog
 
+from ..base.health import HEALTH
+from ..base.text import counted
 from ..schemas.event import Event
 from . import metrics
 from .command_rules import (
@@ -150,7 +152,11 @@ class Revoker:
             self._lookups.step()
         metrics.OPEN.set(len(self._work))
         metrics.POSTPONED.set(sum(task.postponed for task in self._work.values()))
-        metrics.BREAKER_OPEN.set(len(self._context.history.open_since))
+        metrics.BREAKER_OPEN.set(count := len(self._context.history.open_since))
+        if count:
+            HEALTH.notes("breakers", f"{counted(count, 'breakers')} open: `grantledger breaker` lists them")
+        else:
+            HEALTH.settle("breakers")
         return bool(ready)
 
     def _allowed(self) -> list[_Task]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection, TopicPartition
 
+from ..base.health import HEALTH
 from .cluster import Cluster
 from .errors import REQUEST_TIMEOUT
 from .offsets import Partition
@@ -93,7 +94,20 @@ class GroupMember:
         """
         self._callbacks = on_assign, on_revoke
         names = [self._cluster.physical(topic) for topic in self._topics]
-        self._consumer.subscribe(names, on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+        HEALTH.settle("start")
+        HEALTH.waits("assignment", "waits for the first assignment of partitions")
+        self._consumer.subscribe(names, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._callbacks[0](consumer, partitions)
+        if partitions:
+            HEALTH.settle("assignment")
+        else:
+            HEALTH.notes("assignment", f"stands by: others of the group {self._group} have all partitions")
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        HEALTH.waits("assignment", "waits for an assignment of partitions: the members of the group change")
+        self._callbacks[1](consumer, partitions)
 
     def rejoin_if_forgotten(self) -> None:
         """If a check is due and the group has forgotten partitions, leave it and join again."""

@@ -15,6 +15,7 @@ from typing import Literal, Self
 from confluent_kafka import Consumer, KafkaError, Message
 
 from ..base.errors import StoppedError
+from ..base.health import HEALTH
 from ..ledger import batch as batches
 from ..ledger.batch import BatchError, Head, SealedBatch
 from ..ledger.entry import epoch_of
@@ -257,8 +258,7 @@ class SealedLogReader:
         self._verifier = logs.verifier(topic, partition, check=check, begin=begin)
         self.position = max(begin, start or 0)
         """Offset in the sealed topic at which reading continues."""
-        self.at_end = False
-        """Whether everything in the partition has been read."""
+        self.at_end = False  # whether everything in the partition has been read
         if self.position > begin:
             self._verifier.start_after(read_backward(logs.cluster, self.topic, partition, before=self.position))
         self._consumer = Consumer({**reader_options(logs.cluster, "unused"), "enable.partition.eof": True})
@@ -313,14 +313,14 @@ class SealedLogReader:
         end = end_offset(self._cluster, self.topic, self.partition)
         quiet_since = time.monotonic()
         while self.position < end and not self.stopped:
+            HEALTH.progressed()
             before = self.position
             yield from self.poll(0.5)
             if self.position > before:
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since > PATIENCE:
-                raise KafkaUnavailableError(
-                    f"no answer reading {self._cluster.physical(self.topic)} (kafka_bootstrap_servers)"
-                )
+                name = self._cluster.physical(self.topic)
+                raise KafkaUnavailableError(f"no answer reading {name} (kafka_bootstrap_servers)")
 
     def read_records(self) -> Iterator[tuple[int, SignedRecord]]:
         """Yield offset and content of every record: the sealed ones, then those not sealed yet.

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 from ..base.errors import StoppedError
+from ..base.health import HEALTH, TURN_SECONDS
 from ..kafka.anchor_log import anchors_from, last_anchor
 from ..kafka.errors import raised_for_people
 from ..kafka.identity import identify_topics
@@ -96,11 +97,15 @@ class Anchorer:
             identify_topics(self._cluster, (ANCHORS_TOPIC, RECEIPTS_TOPIC))
             self._writer.init()
             self._resume()
+            HEALTH.settle("start")
             due = time.monotonic()
             while not self._stop.is_set():
+                HEALTH.turned(within=self._interval + TURN_SECONDS)
                 if self.anchor_once() is None:  # no log has begun
+                    HEALTH.waits("logs", "waits for the first sealed batch: no log has begun")
                     self._stop.wait(1.0)
                     continue
+                HEALTH.settle("logs")
                 due = max(due + self._interval, time.monotonic())
                 self._stop.wait(due - time.monotonic())
             self.anchor_once()
@@ -179,6 +184,9 @@ class Anchorer:
         for log_name in stopped.keys() - self._stopped.keys():
             log.error("log_not_anchored", log=log_name, reason=stopped[log_name])
             self._report("anchoring_stopped", log_name, stopped[log_name])
+        HEALTH.settle(*self._stopped)
+        for log_name in stopped:
+            HEALTH.waits(log_name, f"anchoring of {log_name} is stopped, see docs/runbooks/anchoring_stopped.md")
         self._stopped = stopped
         if stopped and stopped.keys() >= heads.keys() - {anchor_log(self._deployment)}:
             raise AnchoringStoppedError(f"every log is stopped; the first: {next(iter(stopped.values()))}")
@@ -211,12 +219,14 @@ class Anchorer:
                 continue
             try:
                 receipt, problem = self._publish_missing(target, anchor), ""
+                HEALTH.settle(f"target {target.name}")
             except AnchorConflictError as error:
                 receipt, problem = b"", str(error)
                 self._stop_target(target, problem)
             except AnchorTargetError as error:
                 receipt, problem = b"", str(error)
                 log.error("anchor_target_failed", target=target.name, index=anchor.index, reason=problem)
+                HEALTH.waits(f"target {target.name}", f"waits for the anchor target {target.name}: {problem}")
             if problem:
                 metrics.ANCHOR_FAILURES.labels(target.name).inc()
             answer = Receipt(anchor.origin, anchor.index, target.name, self._now(), receipt, problem)
@@ -237,6 +247,10 @@ class Anchorer:
         """Publish nothing more to a target: it holds another history than the anchor log."""
         self._stopped_targets.append(target)
         log.error("anchor_target_stopped", target=target.name, reason=reason)
+        HEALTH.waits(
+            f"target {target.name}",
+            f"the anchor target {target.name} is stopped, see docs/runbooks/anchor_target_stopped.md",
+        )
         self._report("anchor_target_stopped", f"{self._deployment}/{target.name}", reason)
 
     def _write(self, topic: str, value: bytes, key: str | None = None) -> None:

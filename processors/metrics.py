@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from ..base.health import HEALTH
+
 SEALED_ENTRIES = Counter("grantledger_sealed_entries_total", "Entries sealed, by input topic.", ["topic"])
 SEALED_BATCHES = Counter("grantledger_sealed_batches_total", "Batches sealed, by input topic.", ["topic"])
 SEALED_BYTES = Counter("grantledger_sealed_payload_bytes_total", "Bytes of sealed batches, by input topic.", ["topic"])
@@ -32,3 +34,13 @@ def show_head(partition: tuple[str, int], size: int, next_offset: int) -> None:
     topic, number = partition
     LOG_SIZE.labels(topic, str(number)).set(size)
     SEAL_POSITION.labels(topic, str(number)).set(next_offset)
+
+
+def show_stop(partition: tuple[str, int], rule: str | None) -> None:
+    """Report that sealing of a partition is stopped by a rule; None: it is not."""
+    topic, number = partition
+    SEAL_STOPPED.labels(topic, str(number)).set(rule is not None)
+    if rule is None:
+        HEALTH.settle(f"{topic}/{number}")
+    else:
+        HEALTH.waits(f"{topic}/{number}", f"partition {topic}/{number} is stopped: {rule}, see docs/runbooks/{rule}.md")

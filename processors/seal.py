@@ -25,6 +25,7 @@ from confluent_kafka import (
 )
 
 from ..base.errors import DependencyError
+from ..base.health import HEALTH
 from ..kafka.errors import is_fatal, raised_for_people, unavailable
 from ..kafka.identity import TopicIdentity
 from ..kafka.membership import GroupMember
@@ -163,6 +164,7 @@ class Sealer:
             log.error("findings_not_recorded", reason=error.args[0].str(), findings=len(self._findings))
 
     def _step(self) -> None:
+        HEALTH.turned()
         # Captured before polling: if the group moves on while we hold records, the commit is refused and nothing forks.
         membership = self._consumer.consumer_group_metadata()
         due_at = min((buffer.due_at() for buffer in self._buffers.values()), default=math.inf)
@@ -354,13 +356,13 @@ class Sealer:
             if isinstance(found, SealingStoppedError):
                 stopped.append(found)
                 self._stopped.append(partition)
-                metrics.SEAL_STOPPED.labels(topic, str(number)).set(1)
+                metrics.show_stop(partition, found.rule)
                 log.error("partition_stopped", topic=topic, partition=number, rule=found.rule, reason=str(found))
                 origin = origin_of(self._logs.deployment, *partition)
                 self._report(found.rule, origin, {"reason": str(found)}, self._now().isoformat())
                 continue
             head, sealed_at = found
-            metrics.SEAL_STOPPED.labels(topic, str(number)).set(0)
+            metrics.show_stop(partition, None)
             # Seconds since any sealer stated the head: many short runs must not postpone the next statement forever.
             age = max(0.0, (self._now() - sealed_at).total_seconds()) if sealed_at is not None else 0.0
             linger = linger_of(topic, self._config.linger)
@@ -392,6 +394,6 @@ class Sealer:
         self._rebalanced = True
         for partition in partitions:
             self._buffers.pop((self._topics[partition.topic], partition.partition), None)
-        for topic, number in self._stopped:
-            metrics.SEAL_STOPPED.labels(topic, str(number)).set(0)
+        for where in self._stopped:
+            metrics.show_stop(where, None)
         self._stopped = []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..base.errors import EXIT_OK, EXIT_STOPPED, EXIT_USAGE
 from .process import Samples, read_samples
+from .process_health import ProcessHealth, read_health
 from .tied_process import start_tied, stop_tied
 
 SHORTEST_PAUSE = 0.5
@@ -128,6 +129,10 @@ class Child:
     def stop(self) -> bool:
         """Let the process drain, and kill it if that takes too long. Returns whether it drained."""
         return self._process is None or not self.alive() or stop_tied(self._process, self.spec.drain)
+
+    def health(self) -> ProcessHealth | None:
+        """Return what the process says of itself; None while it does not answer."""
+        return read_health(self._data_dir, self.spec.name)
 
     def metrics(self) -> Samples:
         """Return the samples of the metrics endpoint; none while it does not answer."""

@@ -16,6 +16,7 @@ import uvicorn
 from confluent_kafka import KafkaException, Producer
 
 from ..base.errors import GrantledgerError
+from ..base.health import HEALTH, Ask
 from ..base.toml import ConfigError
 from ..console.http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections, LimitedProtocol
 from ..kafka.client_log import CLIENT_LOG
@@ -102,6 +103,11 @@ class GatewayServer:
         )
 
     @property
+    def asks(self) -> Mapping[str, Ask]:
+        """How to find what it waits for."""
+        return {"delivery": self._delivery.condition}
+
+    @property
     def url(self) -> str:
         """Where it listens."""
         host, port = self._listener.getsockname()[:2]
@@ -151,10 +157,13 @@ class GatewayServer:
             for one in listeners:
                 await one.start()
             reporting = asyncio.create_task(self._gateway.report_every(REPORT_SECONDS))
+            turning = asyncio.create_task(self._gateway.turn_every(1.0))
+            HEALTH.settle("start")
             await server.serve(sockets=[self._listener])
             for one in listeners:
                 await one.stop()
             reporting.cancel()
+            turning.cancel()
             await self._gateway.report(last=True)
 
         self._delivery.start()

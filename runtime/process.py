@@ -10,19 +10,23 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import structlog
-from prometheus_client import REGISTRY, CollectorRegistry, Metric, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from .. import __version__
+from ..base.health import HEALTH, Ask
 from ..base.text import printable_lines
 from ..kafka.client_log import KAFKA_LOGS
 from .data_folder import close_to_others, make_folder, only_process
+from .kafka_probe import KafkaProbe
+from .process_endpoint import process_endpoint
 from .settings import Settings, SettingsError
 
 log = structlog.get_logger("grantledger.process")
@@ -69,12 +73,22 @@ def _printable(_logger: object, _method: str, event: MutableMapping[str, Any]) -
 
 
 @contextmanager
-def serving(name: str, settings: Settings, labels: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
-    """Run a process with log lines, a metrics endpoint, and a status file in the data folder.
+def serving(
+    name: str,
+    settings: Settings,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    asks: Mapping[str, Ask] | None = None,
+) -> Iterator[None]:
+    """Run a process with log lines, an endpoint for its metrics and its health, and a status file in the data folder.
 
-    ``labels``: of all its metrics, where others of its kind do another part of the work.
+    Args:
+        labels: of all its metrics, where others of its kind do another part of the work.
+        asks: find what it waits for whenever somebody wants to know. Default: whether Kafka answers.
     """
     configure_logs(settings)
+    HEALTH.begin()
+    for ask_name, ask in ({"kafka": KafkaProbe(settings.cluster)} if asks is None else asks).items():
+        HEALTH.asks(ask_name, ask)
     path = status_path(settings.data_dir, name)
     make_folder(path.parent)
     close_to_others(settings.data_dir)
@@ -97,31 +111,35 @@ class _LabeledRegistry(CollectorRegistry):
 
 
 def _serving(name: str, path: Path, settings: Settings, labels: Mapping[str, str]) -> Iterator[None]:
-    host = settings.metrics_host
-    try:
-        server, _thread = start_http_server(
-            settings.metrics_port, addr=host, registry=_LabeledRegistry(labels) if labels else REGISTRY
-        )
-    except OSError as error:
-        raise SettingsError(
-            f"metrics cannot be served on {host}:{settings.metrics_port}: {error.strerror or error} (metrics_host, "
-            "metrics_port)"
-        ) from error
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    url = f"http://{f'[{near}]' if ':' in near else near}:{server.server_port}/metrics"
-    path.write_text(json.dumps({"pid": os.getpid(), "metrics": url}))
-    log.info("started", process=name, pid=os.getpid(), metrics=url)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        server.shutdown()
-        log.info("stopped", process=name)
+    host, port = settings.metrics_host, settings.metrics_port
+    with ExitStack() as stack:
+        registry = _LabeledRegistry(labels) if labels else REGISTRY
+        try:
+            port = stack.enter_context(process_endpoint(name, host, port, registry, HEALTH))
+        except OSError as error:
+            raise SettingsError(
+                f"metrics cannot be served on {host}:{port}: {error.strerror or error} (metrics_host, metrics_port)"
+            ) from error
+        near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+        url = f"http://{f'[{near}]' if ':' in near else near}:{port}/metrics"
+        path.write_text(json.dumps({"pid": os.getpid(), "metrics": url, "version": __version__}))
+        log.info("started", process=name, pid=os.getpid(), metrics=url)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    log.info("stopped", process=name)
 
 
-def run_process(name: str, settings: Settings, run: Callable[[], None], stop: Callable[[], None]) -> None:
-    """Run a process until it returns; SIGTERM and SIGINT call ``stop``."""
-    with serving(name, settings):
+def run_process(
+    name: str,
+    settings: Settings,
+    run: Callable[[], None],
+    stop: Callable[[], None],
+    asks: Mapping[str, Ask] | None = None,
+) -> None:
+    """Run a process until it returns; SIGTERM and SIGINT call ``stop``. For ``asks`` see :func:`serving`."""
+    with serving(name, settings, asks=asks):
         on_stop_signal(stop)
         run()
 

@@ -223,7 +223,10 @@ class Settings(BaseModel):
         "use an address of this machine, or 0.0.0.0. Metrics contain only names and numbers, but need no password.",
     )
     metrics_port: int = Field(
-        0, ge=0, le=65_535, description="Port of the Prometheus metrics; 0: any free port, which the log names."
+        0,
+        ge=0,
+        le=65_535,
+        description="Port of the Prometheus metrics, /livez and /readyz; 0: any free port, which the log names.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."

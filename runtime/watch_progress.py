@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .process import Samples, status_path
+from .process_health import read_health
 from .settings import is_running
 
 STALE_SECONDS = 30.0
@@ -74,7 +75,11 @@ def watch_trouble(data_dir: Path, name: str, samples: Samples) -> str | None:
         return None
     until = progress.judged_until
     since = f"nothing since {until:%Y-%m-%d %H:%M:%S} UTC" if until is not None else "nothing yet"
-    why = "it runs, and reads the log or waits for Kafka" if samples else "it hangs: it does not answer"
+    why = "it hangs: it does not answer"
+    if samples:
+        health = read_health(data_dir, name)
+        why = "; ".join(health.waits) if health is not None else ""
+        why = why or "it runs, and reads the log or waits for Kafka"
     return f"{name} (pid {progress.pid}) has judged {since}; {why}"
 
 

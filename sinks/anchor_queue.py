@@ -77,7 +77,7 @@ class AnchorQueue:
         """Store no more anchors until the next start: the anchor log contradicts the stored one. Other logs go on."""
         self._stopped = True
         self._waiting.clear()
-        metrics.STORE_STOPPED.labels(ANCHORS_TOPIC, "0").set(1)
+        metrics.show_stop(ANCHORS_TOPIC, 0, stopped=True)
         log.error("anchors_stopped", offset=message.offset(), reason=str(error))
         self._logs.on_problem(replace(anchor_problem(message, error), rule="sealed_log_discontinuous"))
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import structlog
 from clickhouse_connect.driver.client import Client
 
+from ..base.health import HEALTH, LONG_SECONDS
 from ..ledger.decoded_entries import believed_rows
 from ..ledger.entry import split_entry_name
 from ..schemas.arrow import DECODED, ERASED, DecodedColumn
@@ -73,6 +74,7 @@ class Erasures:
                 elif not erased:
                     erasable.append(index)
             if erasable:
+                HEALTH.turned(within=LONG_SECONDS)
                 client.command(
                     f"ALTER TABLE entries UPDATE {_EMPTIED} "
                     "WHERE origin = {origin:String} AND `index` IN {indices:Array(UInt64)}",

@@ -18,6 +18,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from ..base.health import HEALTH, LONG_SECONDS
 from ..base.retry import retry
 from ..kafka.errors import KafkaUnavailableError, is_fatal, raised_for_people
 from ..kafka.identity import identify_topics
@@ -126,6 +127,7 @@ class Store:
             self._client.close()
 
     def _run(self) -> None:
+        HEALTH.turned(within=LONG_SECONDS)
         for migration in migrate(self._client):
             log.info("migrated", migration=migration.name)
         evidence.check_visible(self._client)
@@ -145,6 +147,7 @@ class Store:
             self._flush()
 
     def _step(self) -> None:
+        HEALTH.turned()
         if self._failure is not None:
             raise self._failure
         generation = self._generation
@@ -242,7 +245,7 @@ class Store:
         head = self._partitions.pop(where).verifier.head
         self._stopped[where] = epoch_of(head.genesis.origin) if head is not None else 0
         self._recheck_at = time.monotonic() + RECHECK_SECONDS
-        metrics.STORE_STOPPED.labels(topic.removesuffix(SEALED_SUFFIX), str(number)).set(1)
+        metrics.show_stop(topic, number, stopped=True)
         log.error("partition_stopped", topic=topic, partition=number, offset=message.offset(), reason=reason)
         if not self._partitions:
             raise StoringStoppedError(
@@ -286,8 +289,8 @@ class Store:
         self._inserts.on_commit(error, positions)
 
     def _failed(self, error: BaseException) -> None:
-        metrics.INSERT_FAILURES.inc()
-        log.error("insert_failed", reason=explain(self._address, error), action="retried until it succeeds")
+        metrics.show_failure(reason := explain(self._address, error))
+        log.error("insert_failed", reason=reason, action="retried until it succeeds")
         try:
             self._client.ping()  # after an error the embedded engine prepends partial output to the next answer
         except (ClickHouseError, OSError):
@@ -304,6 +307,7 @@ class Store:
             on_retry=self._failed,
             sleep=self._wait,
         )
+        HEALTH.settle("clickhouse")
 
     def _wait(self, seconds: float) -> None:
         """Wait without taking records, and stay a member of the group. Raises :class:`_GivenUpError`."""
@@ -360,8 +364,7 @@ class Store:
             else:
                 start = continue_at(self._logs, self._client, where, begin, committed.offset)
             if start < committed.offset:
-                offset = committed.offset
-                log.warning("partition_rewound", topic=where[0], partition=where[1], committed=offset, begin=begin)
+                log.warning("partition_rewound", topic=where[0], partition=where[1], committed=committed.offset)
             starts.append(self._cluster.partition(*where, start))
             log.info("partition_assigned", topic=where[0], partition=where[1], start=start)
         consumer.assign(starts)
@@ -383,7 +386,7 @@ class Store:
             attempted = None
         self._partitions[where] = StoredPartition(*where, verifier, stored, stored, attempted)
         metrics.STORED_SIZE.labels(topic, str(number)).set(stored.size if stored else 0)
-        metrics.STORE_STOPPED.labels(topic, str(number)).set(0)
+        metrics.show_stop(topic, number, stopped=False)
         return max(begin, committed) if resumes else begin
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
@@ -392,5 +395,6 @@ class Store:
         for where in ((self._cluster.logical(one.topic), one.partition) for one in partitions):
             self._partitions.pop(where, None)
             self._stopped.pop(where, None)
+            metrics.show_stop(*where, stopped=False)
         self._anchors.clear()
         self._inserts.drop()

@@ -34,4 +34,4 @@ def command(settings: Settings) -> None:
 
     server = GatewayServer(settings, load)
     signal.signal(signal.SIGHUP, lambda _number, _frame: server.reload())
-    run_process("gateway", settings, server.run, server.stop)
+    run_process("gateway", settings, server.run, server.stop, server.asks)

@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from ...base.errors import DependencyError
+from ...base.health import HEALTH
 from ...kafka.identity import all_partitions
 from ...kafka.offsets import Partition, end_offsets
 from ...kafka.publisher import Publisher
@@ -38,7 +39,8 @@ LAST_COUNT = Gauge(
 )
 STORE_WAIT_SECONDS = 50.0
 """How long to wait until the store has caught up with the sealed logs."""
-
+SWEEP_SECONDS = 1800.0
+"""Limit of one sweep: ClickHouse may take minutes to answer."""
 SEAL_WAIT_SECONDS = 10.0
 """How long to wait until the records that carry numbers are sealed. Meanwhile no number is missing."""
 
@@ -87,19 +89,25 @@ class Sweeper:
 
     def run(self) -> None:
         """Sweep until stopped."""
+        HEALTH.waits("start", "sweeps for the first time")
         while not self._stop.is_set():
+            HEALTH.turned(within=SWEEP_SECONDS)
             try:
-                result = self.sweep_once()
+                result = reason = self.sweep_once()
             except DependencyError as error:  # the next sweep may succeed
                 log.error("store_fault", reason=str(error).split("\n", 1)[0][:500])
-                result = "the store does not answer"
+                result, reason = "the store does not answer", str(error)
                 self._differences = self._gaps = None  # the next sweep finds unpublished changes again
                 self._silences.forget()
                 self._never_heard.forget()
             SWEEPS.labels(result).inc()
+            HEALTH.settle("start")
+            HEALTH.turned(within=self._interval + SWEEP_SECONDS)
             if result == "done":
                 LAST_SWEEP.set_to_current_time()
+                HEALTH.settle("sweep")
             else:
+                HEALTH.waits("sweep", f"cannot sweep, and tries again: {reason}")
                 log.warning("not_swept", reason=result)
             self._stop.wait(self._interval if result == "done" else min(self._interval, 5.0))
 

@@ -22,6 +22,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
 from ...base.errors import DependencyError, GrantledgerError, UsageError
+from ...base.health import HEALTH
 from ...kafka.cluster import Cluster
 from ...kafka.membership import CHECK_SECONDS, GroupState, group_state
 from ...schemas.event import LIFECYCLE_TOPIC
@@ -120,6 +121,7 @@ def make_app(
 
     @app.timer(TICK_SECONDS)  # type: ignore[untyped-decorator]
     async def tick() -> None:
+        HEALTH.turned()
         await watcher.tick()
 
     @app.timer(CHECK_SECONDS)  # type: ignore[untyped-decorator]
@@ -143,8 +145,11 @@ def make_app(
         if mine not in assigned:
             log.info("standing_by")
             standing_by.set()
+            HEALTH.settle("start", "judging")
+            HEALTH.notes("assignment", "stands by: another watch is active")
             return
         standing_by.clear()
+        HEALTH.settle("start", "assignment")
         if taken_over.is_set():
             watcher.resume()
         else:
@@ -154,6 +159,7 @@ def make_app(
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]
     async def revoked(_app: Any, revoked: Any = (), *_: Any, **_more: Any) -> None:
         joining.began()
+        HEALTH.waits("assignment", "waits for an assignment of partitions: the members of the group change")
         if mine in revoked:
             watcher.stand_by()
 
@@ -166,6 +172,8 @@ async def run_app(app: faust.App, stop: asyncio.Event, before_stop: Callable[[],
     Args:
         before_stop: called at a clean stop, while the app still runs; abandoned after ``LAST_SECONDS``.
     """
+    HEALTH.settle("start")
+    HEALTH.waits("assignment", "waits for the first assignment of partitions")
     await app.start()
     try:
         waiting = asyncio.create_task(stop.wait())

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Message
 
+from ...base.health import HEALTH
 from ...kafka.sealed_log import SealedLogStoppedError, VerifiedBatch
 from ...ledger.entry import split_origin
 from ...schemas.catalog import SchemaCatalog
@@ -45,6 +46,8 @@ ASK_EVERY = SECOND
 """Microseconds after which the end of the log is read although nothing is due, so that our lag is known."""
 DECISIONS_EVERY = 5 * SECOND
 """Microseconds between two looks at what people have decided."""
+LATE_AFTER = 10 * SECOND
+"""Microseconds of waiting after which the watch is not ready."""
 EMPTY_AFTER = SECOND
 """Microseconds of waiting after which the watch checks whether there is anything to wait for."""
 
@@ -107,6 +110,7 @@ class Watcher:
 
     async def take_over(self) -> None:
         """Begin to watch: from now on no other process can publish."""
+        HEALTH.waits("judging", "takes over: reads its snapshot and the findings on record")
         known = await self._blocking(self._findings.take_over)
         self.judge.restore(known)
         asked = self._boot()
@@ -147,6 +151,7 @@ class Watcher:
 
     async def _restore_state(self, size: int, sources: Iterable[dict[str, Any]]) -> None:
         for table in self._archive.tables():
+            HEALTH.progressed()
             await self._add_all(rows_of(table), self.judge.state.restore)
         self.judge.state.restore_sources(size, sources)
 
@@ -164,6 +169,7 @@ class Watcher:
 
     async def _apply(self, found: VerifiedBatch) -> None:
         """Apply a batch. An entry that is not applied becomes a finding."""
+        HEALTH.progressed()
         batch, at = found.batch, self._position
         self._topic_id = batch.genesis.topic_id
         epoch = split_origin(batch.origin)[1]
@@ -309,6 +315,7 @@ class Watcher:
         permission = self.gate.answer(boot)
         metrics.LAG.set(permission.lag if permission else self.gate.lag)
         metrics.UNCONFIRMED.set(due and (permission is None or permission.lag > 0))
+        self._show_health(boot)
         if permission is not None:
             if catching_up and self._archive.new_rows >= PART_ROWS:  # the next start need not read them again
                 self._snapshot_at = boot - self._snapshot_every
@@ -319,6 +326,16 @@ class Watcher:
             applied = self.gate.applied
             if not self._recreated and await self._blocking(lambda: self._findings.is_empty(applied, question.end)):
                 self.gate.advance(question.end)
+
+    def _show_health(self, boot: int) -> None:
+        """Report that the watch judges, or what it waits for."""
+        question = self.gate.question
+        if not self.gate.live:
+            HEALTH.waits("judging", f"reads the log of access.lifecycle: {self.gate.lag:,} records are not applied yet")
+        elif question is not None and boot - question.asked >= LATE_AFTER:
+            HEALTH.waits("judging", f"judges nothing: {self.gate.lag:,} records are not sealed, or not applied yet")
+        else:
+            HEALTH.settle("judging")
 
     def _log_end(self) -> int:
         """Return the end of ``access.lifecycle`` in the current epoch. A topic that no epoch covers adds nothing."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from ...base.health import HEALTH, Condition
 from ...schemas.event import Event
 from ..adapters import DEFAULT_REDACTOR
 from ..client import Client
@@ -78,6 +79,10 @@ class Follower:
         """Return what cannot be read, one sentence each."""
         return [problem for tool in self._tools for problem in tool.problems]
 
+    def _unreadable(self) -> Condition | None:
+        problems = self.problems()
+        return Condition("files", f"waits for files: {'; '.join(problems)}") if problems else None
+
     def stop(self) -> None:
         """Let :meth:`run` return soon, as a signal handler may do."""
         self._stop.set()
@@ -94,7 +99,10 @@ class Follower:
         # The time of the first look must be known later, also if there is nothing to read yet.
         unwritten = any(tool.name not in self._kept for tool in self._tools)
         try:
+            HEALTH.asks("files", self._unreadable)
+            HEALTH.settle("start")
             while not stop_at or time.monotonic() < stop_at:
+                HEALTH.turned()
                 if self._stop.is_set() and not stop_at:
                     # What was written before the stop is still read: a sidecar is stopped after its program.
                     stop_at, look_at = time.monotonic() + STOP_SECONDS, 0.0

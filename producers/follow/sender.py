@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from ...base.health import HEALTH
 from ...schemas.event import SOURCE_REPORT, Event
 from ..client import Client, ClientError
 from . import metrics
@@ -69,6 +70,7 @@ class EventSender:
         metrics.WAITING.set(self._events)
         began, warned = time.monotonic(), False
         while not self.client.wait(0.5):
+            HEALTH.progressed()
             waited = time.monotonic() - began
             if self._stopping() and waited > STOP_SECONDS:
                 raise InterruptedWaitError

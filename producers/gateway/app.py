@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ...base.errors import GrantledgerError
+from ...base.health import HEALTH
 from ...schemas.rules import InvalidEventError
 from ..kafka_record import KafkaRecords
 from . import metrics, openapi, otlp
@@ -94,10 +95,10 @@ class Gateway:
 
     async def readyz(self) -> Response:
         """Answer 200 while events are accepted, and say where they go."""
-        problem = self._delivery.problem()
-        if problem:
-            return PlainTextResponse(f"not ready: {problem}\n", 503, {"Retry-After": "10"})
-        return PlainTextResponse(f"ready: {self._delivery.state()}\n")
+        found = self._delivery.condition()
+        if found.waits:
+            return PlainTextResponse(f"not ready: {found.text}\n", 503, {"Retry-After": "10"})
+        return PlainTextResponse(f"ready: {found.text}\n")
 
     async def events(self, request: Request) -> Response:
         """Take our own events: one or a list, as JSON, JSON lines or CloudEvents."""
@@ -207,6 +208,13 @@ class Gateway:
                 await self._delivery.deliver([stamp.record(event) for event in events])
             except (ProblemError, GrantledgerError) as error:  # these counts are lost
                 log.warning("not_reported", source=source.config.name, reason=str(error))
+
+    @staticmethod
+    async def turn_every(seconds: float) -> None:
+        """Report again and again that the event loop turns."""
+        while True:
+            HEALTH.turned()
+            await asyncio.sleep(seconds)
 
     async def report_every(self, seconds: float) -> None:
         """Report again and again."""

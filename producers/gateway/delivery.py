@@ -19,6 +19,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from ...base.errors import DependencyError, GrantledgerError
+from ...base.health import HEALTH, Condition
 from ...kafka.errors import KafkaUnavailableError
 from ..kafka_record import KafkaRecord
 from . import metrics
@@ -172,6 +173,11 @@ class RecordDelivery:
             return f"Kafka answers; {spool}"
         return f"Kafka is away: {self._kafka_problem}; {spool}"
 
+    def condition(self) -> Condition:
+        """Return the same as a condition of the process. It is ready while Kafka is away, because it has a spool."""
+        problem = self.problem()
+        return Condition("delivery", problem or self.state(), waits=bool(problem))
+
     def close(self, seconds: float) -> None:
         """Wait for acknowledgements, and end the threads. What is on the spool stays there."""
         self._producer.flush(seconds)
@@ -288,6 +294,7 @@ class RecordDelivery:
         reader = self._spool.connect()
         try:
             while not self._stopping.is_set():
+                HEALTH.turned(loop="delivery")
                 if not self._kafka_answers and (not self._answers() or self._stopping.is_set()):
                     continue
                 self._producer.poll(_POLL_SECONDS)

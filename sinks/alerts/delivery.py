@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from ...base.health import HEALTH
 from ...base.sqlite import transaction
 from ...webhooks.answer import Answer, SendResult
 from . import metrics
@@ -29,6 +30,8 @@ ONE_RECORD = 3600.0
 MOST_REPEATED = 1000
 SET_BACK = 1.0
 """Seconds. NTP does not step a synchronized clock so far."""
+EXCHANGE_SECONDS = 600.0
+"""The exchanges that are planned at once take no longer."""
 LONGEST_WAIT = 1.0
 """Seconds after which a channel checks whether another process has enabled it."""
 _MESSAGE = (
@@ -193,6 +196,8 @@ class Worker(threading.Thread):
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self.failure: BaseException | None = None
+        self._problem = ""
+        """Why the last exchange failed."""
         metrics.GIVEN_UP.labels(named.name)  # start at 0, so that the first one is an increase
 
     def wake(self) -> None:
@@ -227,6 +232,7 @@ class Worker(threading.Thread):
             if not 0 <= now - pruned <= 3600:
                 deliveries.prune(now - self._keep)
                 pruned = now
+            HEALTH.turned(within=EXCHANGE_SECONDS, loop=f"channel {self._named.name}")
             decided = deliveries.plan(now, AHEAD)
             self._send(deliveries, decided.send)
             self._measure(deliveries)
@@ -249,9 +255,11 @@ class Worker(threading.Thread):
         name = self._named.name
         metrics.DELIVERIES.labels(name, answer.result).inc()
         if answer.result is SendResult.delivered:
+            self._problem = ""
             metrics.LAST_DELIVERY.labels(name).set(self._clock())
             log.info("delivered", channel=name, messages=len(messages), status=answer.status)
             return
+        self._problem = answer.detail
         log.warning("delivery_failed", channel=name, messages=len(messages), result=answer.result, reason=answer.detail)
         if answer.result is SendResult.gone:
             log.error(
@@ -267,5 +275,13 @@ class Worker(threading.Thread):
         count, since = deliveries.undelivered()
         metrics.PENDING.labels(name).set(count)
         metrics.OLDEST.labels(name).set(max(0.0, self._clock() - since) if since is not None else 0.0)
-        metrics.DISABLED.labels(name).set(deliveries.state().disabled)
+        state = deliveries.state()
+        metrics.DISABLED.labels(name).set(state.disabled)
         metrics.WORKED.labels(name).set(self._clock())
+        condition = f"channel {name}"
+        if state.disabled:
+            HEALTH.waits(condition, f"the channel {name} is disabled: `grantledger channels enable {name}` enables it")
+        elif state.failures and count:
+            HEALTH.waits(condition, f"waits for the channel {name}: {self._problem or 'the last delivery failed'}")
+        else:
+            HEALTH.settle(condition)

@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 from confluent_kafka import KafkaException
 
+from ...base.health import HEALTH
 from ...kafka.errors import KafkaUnavailableError
 from ...kafka.identity import identify_topics
 from ...kafka.offsets import end_offset, first_offset
@@ -99,6 +100,7 @@ class Alerting:
                 self._workers = [Worker(self._path, named, self._keep, self._clock) for named in self._channels]
                 for worker in self._workers:
                     worker.start()
+                HEALTH.settle("start")
                 while not self._stopping.is_set():
                     self._read_until_failure(outbox)
             finally:
@@ -122,8 +124,10 @@ class Alerting:
             metrics.READING.set(0)
             reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             log.error("kafka_unavailable", reason=reason, action="channels continue; Kafka is retried")
+            HEALTH.waits("reading", f"cannot read findings, and tries again: {reason}")
             until = time.monotonic() + PAUSE_SECONDS
             while not self._stopping.wait(0.2) and time.monotonic() < until:
+                HEALTH.turned()
                 self._raise_worker_failure()
 
     def _read(self, outbox: Outbox) -> None:
@@ -141,6 +145,7 @@ class Alerting:
             self._logs.open(FINDINGS_TOPIC, start=position.next_offset) as reader,
         ):
             log.info("reading", position=reader.position, first_start=not outbox.caught_up)
+            HEALTH.waits("reading", "reads the backlog of findings")
             while not self._stopping.is_set():
                 self._raise_worker_failure()
                 read = Read(position)
@@ -180,6 +185,7 @@ class Alerting:
 
     def _release(self, outbox: Outbox, position: OutboxPosition) -> None:
         """Release the messages of the backlog at its end."""
+        HEALTH.settle("reading")
         if not self._live:
             for reason, count in outbox.release(position, self._clock(), self._first_start_hours).items():
                 metrics.SKIPPED.labels(reason).inc(count)
@@ -192,6 +198,7 @@ class Alerting:
         outbox.take(position, problems, [], live=True, now=self._clock())
         self._wake()
         metrics.READING.set(0)
+        HEALTH.waits("reading", f"{TOPIC} is discontinuous: see docs/runbooks/sealed_log_discontinuous.md")
         while outbox.undelivered() and not self._stopping.wait(0.2):
             self._raise_worker_failure()
         reader.check_not_stopped()

@@ -83,6 +83,19 @@ def test_kafka_fails_under_load(own_broker: LocalBroker, pipeline: Pipeline, way
         assert "Traceback" not in pipeline.log(name), pipeline.log(name)
 
 
+def test_each_process_says_that_it_waits_for_kafka(own_broker: LocalBroker, pipeline: Pipeline) -> None:
+    """It is not ready. It is alive: a restart would not bring Kafka back."""
+    with watched(pipeline):
+        pipeline.wait_ready()
+        own_broker.stop()
+        for name in pipeline.children:
+            told = f"waits for Kafka at {own_broker.bootstrap_servers}: Connection refused"
+            wait_for(lambda name=name, told=told: told in pipeline.health(name).waits, f"{name} says so")
+            assert not pipeline.health(name).hanging
+        own_broker.start()
+        pipeline.wait_ready()
+
+
 @pytest.mark.slow
 def test_an_enforcer_goes_on_by_itself(own_broker: LocalBroker, pipeline: Pipeline, tmp_path: Path) -> None:
     """Nothing restarts it. Kafka fails while it waits, and between the two transactions of an attempt."""

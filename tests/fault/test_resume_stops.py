@@ -134,6 +134,7 @@ def test_the_store_stops_at_discontinuous_logs(make: Callable[..., Ledger]) -> N
             pipeline.start("store")
             wait_for(lambda: pipeline.metric("store", "grantledger_store_stopped") == 1, "one log is stopped")
             wait_for(ledger.all_stored, "the other logs are stored")
+            assert "storing of access.lifecycle/0 is stopped" in " ".join(pipeline.health("store").waits)
             assert '"partition_stopped"' in pipeline.log("store")
             assert ledger.findings("sealed_log_discontinuous")
             pipeline.stop("store")

@@ -51,6 +51,9 @@ def parts(pipeline: Pipeline) -> tuple[str, str]:
         return None
 
     one, other = wait_for(found, "one watches and one stands by", limit=90) or NAMES
+    pipeline.wait_ready(one, other)
+    assert pipeline.health(other).notes == ("stands by: another watch is active",)
+    assert pipeline.health(one).notes == ()
     return one, other
 
 

@@ -22,6 +22,7 @@ from grantledger.ledger.source_keys import SourceKeys
 from grantledger.producers import Client
 from grantledger.runtime.children import Child, ChildSpec
 from grantledger.runtime.keys import create_key
+from grantledger.runtime.process_health import ProcessHealth
 from grantledger.runtime.settings import Settings, load_settings
 from grantledger.runtime.source_keys import own_key_file, own_signer, register_own_sources
 from grantledger.runtime.watches import watch_children
@@ -188,6 +189,25 @@ class Pipeline:
         """Restart processes that have ended, as the supervisor does."""
         for child in self.children.values():
             child.restart_if_failed()
+
+    def health(self, name: str) -> ProcessHealth:
+        """Return what a process says of itself, as soon as it answers."""
+        return wait_for(self.children[name].health, f"{name} answers")
+
+    def wait_ready(self, *names: str) -> None:
+        """Wait until processes are ready; without names, all."""
+        for name in names or self.children:
+            told = list[ProcessHealth]()
+
+            def ready(name: str = name, told: list[ProcessHealth] = told) -> bool:
+                told[:] = [self.health(name)]
+                return not told[0].waits
+
+            try:
+                wait_for(ready, f"{name} is ready")
+            except AssertionError as error:
+                error.add_note(str(told))
+                raise
 
     def log(self, name: str) -> str:
         return self.children[name].log_path.read_text("utf-8", "replace")

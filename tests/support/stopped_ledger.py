@@ -97,6 +97,9 @@ class Ledger:
         self.pipeline.start("seal")
         wait_for(lambda: self.pipeline.metric("seal", "grantledger_seal_stopped") == 1, "one log is stopped")
         wait_for(lambda: self.findings(rule), f"the finding {rule} is on record")
+        told = f"partition access.lifecycle/0 is stopped: {rule}, see docs/runbooks/{rule}.md"
+        health = self.pipeline.health("seal")
+        assert told in health.waits and not health.hanging, health
         position = self.pipeline.metric("seal", "grantledger_log_size_entries")
         Load(self.pipeline.cluster, 50, 2000, seed=5, odd=False).start().finish()
         wait_for(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from grantledger.base.health import Health
 from grantledger.kafka import membership
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.membership import CHECK_SECONDS, GroupMember, GroupState
@@ -63,8 +64,10 @@ def test_the_first_member_joins_again_with_the_same_callbacks(
     monkeypatch.setattr(membership, "group_state", found)
     monkeypatch.setattr(membership, "partitions_of", lambda cluster, topics: ALL)
     member = GroupMember(Cluster({}, "p-"), "group", consumer, [TOPIC], clock=lambda: now[0])  # type: ignore[arg-type]
-    member.subscribe(print, repr)
-    joined = ("subscribe", ["p-access.activity"], {"on_assign": print, "on_revoke": repr, "on_lost": repr})
+    called: list[str] = []
+    member.subscribe(lambda *_: called.append("assigned"), lambda *_: called.append("revoked"))
+    joined = consumer.calls[0]
+    assert joined[:2] == ("subscribe", ["p-access.activity"])
     member.rejoin_if_forgotten()
     assert (asked, consumer.calls) == ([], [joined])  # not due yet
     now[0] += CHECK_SECONDS
@@ -72,3 +75,20 @@ def test_the_first_member_joins_again_with_the_same_callbacks(
     member.rejoin_if_forgotten()
     assert asked == ["group"]
     assert consumer.calls == [joined, *(["unsubscribe", joined] if rejoins else [])]
+    for name in ("on_assign", "on_revoke", "on_lost"):
+        joined[2][name](consumer, [])
+    assert called == ["assigned", "revoked", "revoked"]
+
+
+def test_a_member_says_whether_it_has_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    health = Health()
+    monkeypatch.setattr(membership, "HEALTH", health)
+    consumer = FakeConsumer("a")
+    member = GroupMember(Cluster({}), "group", consumer, [TOPIC])  # type: ignore[arg-type]
+    member.subscribe(lambda *_: None, lambda *_: None)
+    callbacks, told = consumer.calls[0][2], []
+    for name, partitions in (("on_assign", []), ("on_revoke", []), ("on_assign", [1]), ("on_lost", [1])):
+        callbacks[name](consumer, partitions)
+        told.append([(one.text.partition(":")[0], one.waits) for one in health.conditions()])
+    waits = [("waits for an assignment of partitions", True)]
+    assert told == [[("stands by", False)], waits, [], waits]
