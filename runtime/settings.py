@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from ..base.errors import UsageError
 from ..base.toml import ConfigError, load_toml
+from .stack_file import FROM_STACK, STACK_FILE, read_deployment, read_stack
 
 if TYPE_CHECKING:
     from ..kafka.cluster import Cluster
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
 PREFIX = "GRANTLEDGER_"
 _TYPES = {"dict_type": "must be a JSON object", "tuple_type": "must be a JSON list"}
 DEFAULT_DATA_DIR = Path("data")
-STACK_FILE = Path("run") / "stack.json"
-DEPLOYMENT_FILE = Path("deployment")
-FROM_STACK = ("deployment", "kafka_bootstrap_servers", "topic_prefix", "lifecycle_shards")
-"""Settings that a running local stack passes on to commands in its data folder."""
 
 _SECRET_OPTION = re.compile(r"password|secret|token|pem$|key$|jaas|credential|oauthbearer\.config", re.IGNORECASE)
 """Options of librdkafka and clickhouse-connect whose values are secrets."""
@@ -362,33 +359,3 @@ def _problems(error: ValidationError, prefix: str) -> Iterator[str]:
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
         text = _TYPES.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
         yield f"{prefix}{name.upper() if prefix else name}: {text}"
-
-
-def read_deployment(data_dir: Path) -> dict[str, Any]:
-    """Return the deployment of the data folder, if a local stack has run there."""
-    try:
-        return {"deployment": (data_dir / DEPLOYMENT_FILE).read_text("utf-8").strip()}
-    except OSError:
-        return {}
-
-
-def read_stack(data_dir: Path) -> dict[str, Any]:
-    """Return the settings of the running local stack; empty if none runs."""
-    try:
-        stack: dict[str, Any] = json.loads((data_dir / STACK_FILE).read_text("utf-8"))
-        return stack if is_running(int(stack["pid"])) else {}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise SettingsError(f"{data_dir / STACK_FILE} cannot be read: {error}") from error
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process with this id runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it runs as another user
-        return True
-    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
@@ -24,8 +23,9 @@ from .keys import load_signer
 from .lifecycle_shards import check_on_record
 from .loopback_ports import HOST, is_free
 from .open_findings import OpenFindings
-from .settings import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, Settings, SettingsError, read_stack
+from .settings import Settings, SettingsError
 from .source_keys import register_own_sources, registered_sources
+from .stack_file import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, read_stack, write_stack
 from .status import SUPERVISOR_FILE, ProcessStatus, Status, ends_in_kafka, read_status, total, write_processes
 from .watches import watch_children, watch_names
 
@@ -84,7 +84,7 @@ class Stack:
         load_signer(self.settings)
         self._check_record()
         stack = {name: getattr(self.settings, name) for name in FROM_STACK}
-        (data / STACK_FILE).write_text(json.dumps({"pid": os.getpid(), **stack}))
+        write_stack(data, stack)
         # With one metrics port for all, the second process would not start.
         given = {**stack, "data_dir": data.resolve(), "metrics_port": 0}
         given |= {name: path for name in ("config", "watch_policy") if (path := getattr(self.settings, name))}

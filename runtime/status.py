@@ -16,7 +16,8 @@ from ..kafka.offsets import Partition, end_offsets
 from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC, QUERIES_TOPIC
 from .open_findings import FindingCount
 from .process import Samples, read_samples, status_path
-from .settings import Settings, is_running, read_stack
+from .settings import Settings
+from .stack_file import is_running, read_stack
 from .watch_progress import watch_trouble
 from .watches import watch_names
 

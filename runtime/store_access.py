@@ -27,7 +27,8 @@ from ..sinks.clickhouse import (
     stop_merges,
 )
 from ..sinks.states import SHOWN_SIZES, STORED_SIZES, States, reaches
-from .settings import Settings, read_stack
+from .settings import Settings
+from .stack_file import read_stack
 
 STATES_SECONDS = 10.0
 """How long commands wait for the states of what is stored."""

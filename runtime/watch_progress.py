@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .process import Samples, status_path
 from .process_health import read_health
-from .settings import is_running
+from .stack_file import is_running
 
 STALE_SECONDS = 30.0
 """A watch judges every second. One that has judged nothing for so long is in trouble."""

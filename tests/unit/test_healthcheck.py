@@ -17,7 +17,8 @@ import pytest
 from grantledger.runtime.healthcheck import check
 from grantledger.runtime.loopback_ports import free_port
 from grantledger.runtime.process import serving
-from grantledger.runtime.settings import STACK_FILE, Settings
+from grantledger.runtime.settings import Settings
+from grantledger.runtime.stack_file import STACK_FILE
 
 
 @contextmanager

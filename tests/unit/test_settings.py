@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from grantledger.runtime.settings import Settings, SettingsError, load_settings, read_stack
+from grantledger.runtime.settings import Settings, SettingsError, load_settings
+from grantledger.runtime.stack_file import StackFileError, read_stack, write_stack
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def toml(folder: Path, text: str) -> Path:
 
 
 def stack(folder: Path, **found: object) -> None:
-    (folder / "run").mkdir()
+    (folder / "run").mkdir(exist_ok=True)
     (folder / "run" / "stack.json").write_text(json.dumps({"pid": os.getpid()} | found))
 
 
@@ -86,11 +87,19 @@ def test_a_stack_that_no_longer_runs_contributes_no_settings(tmp_path: Path) -> 
     assert read_stack(tmp_path) == {}
 
 
+def test_the_stack_of_a_killed_container_does_not_run_because_its_process_id_is_used_again(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    write_stack(tmp_path, {"kafka_bootstrap_servers": "here:1"})
+    assert load_settings(tmp_path).kafka_bootstrap_servers == "here:1"
+    stack(tmp_path, kafka_bootstrap_servers="gone:1", began=1)
+    assert load_settings(tmp_path).kafka_bootstrap_servers == ""
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x"}', '{"pid": 99999999999999999999}', "\ud800"])
 def test_a_broken_stack_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "stack.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    with pytest.raises(SettingsError, match=r"stack\.json cannot be read"):
+    with pytest.raises(StackFileError, match=r"stack\.json cannot be read"):
         load_settings(tmp_path)
 
 

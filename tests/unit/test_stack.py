@@ -15,8 +15,9 @@ from grantledger.cli.stack_view import demo_policy, with_demo_policy
 from grantledger.runtime import stack as module
 from grantledger.runtime.broker import BrokerError
 from grantledger.runtime.children import ChildSpec
-from grantledger.runtime.settings import STACK_FILE, Settings
+from grantledger.runtime.settings import Settings
 from grantledger.runtime.stack import Stack
+from grantledger.runtime.stack_file import STACK_FILE
 from grantledger.runtime.status import SUPERVISOR_FILE
 from grantledger.runtime.store_access import open_store
 from grantledger.sinks.clickhouse import StoreUnavailableError
