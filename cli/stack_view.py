@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -20,6 +22,7 @@ from ..base.text import printable
 from ..console.address import read_address
 from ..runtime.children import ChildSpec
 from ..runtime.process import StartInterruptedError, StopRequest
+from ..runtime.publishing import AUTHORITY, EVENTS, Published
 from ..runtime.settings import DEFAULT_DATA_DIR, Settings
 from ..runtime.stack import Stack
 from ..runtime.status import Status
@@ -30,6 +33,7 @@ SENDING = (
     "emit", "request.created", "--subject", "alice@example.com", "--resource-kind", "database", "--resource", "orders",
     "--entitlement", "readwrite",
 )  # fmt: skip
+EVENT = '{"event_type":"session.started","subject":"alice@example.com","session_id":"s-1","source":{"native_id":"1"}}'
 _LINE_SECONDS = 10.0
 
 
@@ -82,6 +86,7 @@ def run_stack(
             report("waiting until the store answers")
             _wait_until_ready(stack, troubles, stop)
         if not stop.is_set():
+            stack.write_credentials()
             _print_ready(stack, console)
             on_ready(console, stack)
             _show_until(stack, console, troubles, stop)
@@ -125,6 +130,8 @@ def _wait_until_ready(stack: Stack, troubles: TroubleLog, stop: threading.Event)
 
 def executable(settings: Settings, *arguments: str) -> str:
     """Return a command line to copy: with the path of this executable and the data folder."""
+    if _in_container():
+        return shlex.join(["docker", "exec", socket.gethostname(), "grantledger", *arguments])
     own, on_path = Path(sys.argv[0]).absolute(), shutil.which("grantledger")
     if own.name != "grantledger":
         command = [sys.executable, "-m", "grantledger.cli"]
@@ -134,6 +141,12 @@ def executable(settings: Settings, *arguments: str) -> str:
         command = [str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)]
     folder = [] if settings.data_dir == DEFAULT_DATA_DIR else ["--data", str(settings.data_dir)]
     return shlex.join([*command, *arguments, *folder])
+
+
+def _in_container() -> bool:
+    """Whether people run commands here through Docker or Podman, in the environment of the container."""
+    marked = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+    return marked and os.environ.get("GRANTLEDGER_DATA_DIR") is not None
 
 
 def _print_ready(stack: Stack, console: Console) -> None:
@@ -152,7 +165,29 @@ def _print_ready(stack: Stack, console: Console) -> None:
     console.print(f"Ready: {', '.join(where)}", soft_wrap=True, markup=False)
     for name, line in lines.items():
         console.print(f"  {f'{name}:':<10} {line}", soft_wrap=True, markup=False)
+    if stack.published is not None:
+        _print_published(stack.published, console)
     console.print("Ctrl-C drains and stops.")
+
+
+def _print_published(published: Published, console: Console) -> None:
+    """Print how other machines reach the gateway and SQL."""
+    folder = published.folder.name if _in_container() else str(published.folder)
+    curl = f"curl --cacert {folder}/{AUTHORITY} --config {folder}"
+    lines = {}
+    if _in_container():
+        lines["get them"] = f"docker cp {socket.gethostname()}:{published.folder} ."
+    if (port := published.gateway_port) is not None:
+        lines["send"] = (
+            f"{curl}/{EVENTS}.curl https://localhost:{port}/v1/events -H 'Content-Type: application/json' -d '{EVENT}'"
+        )
+    if (port := published.sql_port) is not None:
+        lines["query"] = f"{curl}/analyst.curl https://localhost:{port}/ --data-binary '{EXAMPLE} FORMAT Pretty'"
+    console.print(
+        "For other machines, over TLS; the credentials are in", published.folder, soft_wrap=True, markup=False
+    )
+    for name, line in lines.items():
+        console.print(f"  {f'{name}:':<10} {line}", soft_wrap=True, markup=False)
 
 
 def _show_until(stack: Stack, console: Console, troubles: TroubleLog, stop: threading.Event) -> None:

@@ -6,13 +6,15 @@ streamed while the query runs. No query, value or secret is logged.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,8 +37,16 @@ from .sql_policy import SqlPolicy
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class OutsideListener:
+    """Where other machines connect: a listening socket, and the certificate that it shows."""
+
+    socket: socket.socket
+    tls: ssl.SSLContext
+
+
 class SqlEndpoint:
-    """Serves the embedded engine of this process on loopback, in a thread of its own.
+    """Serves the embedded engine of this process on loopback, in a thread of its own, and outside over TLS if wanted.
 
     `path` is the folder that was passed to `clickhouse_connect.get_client(interface="chdb", path=…)`; that client must
     stay open. Statements of people are recorded on the `spool`. `port` 0 selects a free port; `roles` are those of
@@ -58,6 +68,7 @@ class SqlEndpoint:
         roles: tuple[Role, Role, Role] = (ANALYST, AUDITOR, READER),
         *,
         credentials: Iterable[EndpointCredential] = (),
+        outside: OutsideListener | None = None,
     ) -> None:
         if not path.is_dir():
             raise UsageError(f"{path} is not a data folder")
@@ -77,24 +88,18 @@ class SqlEndpoint:
             Route("/allowed", AllowedPage(_readable(policy, roles[0]).describe())),
             Route("/", service, methods=["GET", "POST"]),
         ]
-        config = uvicorn.Config(
-            Starlette(routes=routes),
-            # No access log, and no logging setup by uvicorn: URLs contain queries and passwords.
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            http=cast("Any", connections.protocol),
-            ws="none",
-            h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-            timeout_keep_alive=SECONDS_TO_STAY_IDLE,
-            server_header=False,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [listener]}, name="sql-endpoint", daemon=True
-        )
+        app = Starlette(routes=routes)
+        listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = [(listener, None)]
+        listeners += [(outside.socket, outside.tls)] if outside is not None else []
+        self._servers = [uvicorn.Server(_configuration(app, connections, tls)) for _, tls in listeners]
+
+        async def serve() -> None:  # in one loop, because they share the places of the queries
+            pairs = zip(self._servers, listeners, strict=True)
+            await asyncio.gather(*(server.serve(sockets=[socket_of]) for server, (socket_of, _) in pairs))
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="sql-endpoint", daemon=True)
         self._thread.start()
-        while not self._server.started:
+        while not all(server.started for server in self._servers):
             if not self._thread.is_alive():
                 raise RuntimeError("the SQL endpoint's server ended while it started; see the log")
             time.sleep(0.01)
@@ -102,17 +107,36 @@ class SqlEndpoint:
 
     def stop(self, grace_seconds: float = 5) -> None:
         """Refuse new requests, give running ones `grace_seconds` to finish, cancel the rest, and end the thread."""
-        self._server.should_exit = True
+        for server in self._servers:
+            server.should_exit = True
         self._thread.join(grace_seconds)
         deadline = time.monotonic() + grace_seconds
         while self._thread.is_alive():
             for account in self._accounts:
                 account.runner.cancel_all()
             # A client that does not read its answer would block the server even after the query has ended.
-            self._server.force_exit = time.monotonic() > deadline
+            for server in self._servers:
+                server.force_exit = time.monotonic() > deadline
             self._thread.join(0.2)
         self._log.close()
         logger.info("SQL endpoint has stopped")
+
+
+def _configuration(app: Starlette, connections: Connections, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        # No access log, and no logging setup by uvicorn: URLs contain queries and passwords.
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        http=cast("Any", connections.protocol),
+        ws="none",
+        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        timeout_keep_alive=SECONDS_TO_STAY_IDLE,
+        server_header=False,
+        proxy_headers=False,  # nobody else decides who the client is
+        ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
+    )
 
 
 def _account(path: Path, policy: SqlPolicy, role: Role, credential: EndpointCredential) -> Account:

@@ -194,7 +194,8 @@ class LimitedProtocol(H11Protocol):
         events = (h11.Response(status_code=status, headers=headers), h11.Data(data=reason), h11.EndOfMessage())
         for event in events:
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # not over TLS
+            self.transport.write_eof()
         self._set_deadline(SECONDS_TO_READ_A_REJECTION)
 
     def end(self) -> None:

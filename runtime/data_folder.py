@@ -12,6 +12,7 @@ from .settings import SettingsError
 
 FOLDERS = (
     "run", "keys", "logs", "clickhouse", "clickhouse.tmp", "clickhouse.queries", "kafka", "alerts", "follow", "gateway",
+    "tls", "published",
 )  # fmt: skip
 _MARKS = ("keys", "run", "kafka", "clickhouse", "deployment")
 """Entries that show that an existing folder is a data folder, not a home folder."""

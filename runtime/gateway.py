@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import structlog
@@ -37,6 +38,7 @@ from .event_schemas import schema_registry
 from .redaction import Redactors
 from .settings import Settings, SettingsError
 from .source_keys import sender_signer
+from .tcp_listener import server_tls, tcp_listener
 
 MOST_CONNECTIONS = 1_000
 SECONDS_TO_ANSWER = 10
@@ -254,10 +256,8 @@ def _webhooks(config: GatewayConfig) -> Mapping[str, Verify]:
 def _tls(config: GatewayConfig, clients: ssl.VerifyMode) -> ssl.SSLContext | None:
     if config.tls_certificate is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     with _named("tls_certificate or tls_key"):
-        context.load_cert_chain(config.tls_certificate, config.tls_key)
+        context = server_tls(config.tls_certificate, cast("Path", config.tls_key))
     if config.client_ca is not None:
         with _named("client_ca"):
             context.load_verify_locations(config.client_ca)
@@ -275,16 +275,12 @@ def _named(key: str) -> Iterator[None]:
 
 def _listen(listen: str, *, udp: bool = False) -> socket.socket:
     address = address_of(listen)
-    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
         if udp:
-            listener = socket.socket(family, socket.SOCK_DGRAM)
+            listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
             listener.bind(address)
             return listener
-        listener = socket.create_server(address, family=family, backlog=512)
+        return tcp_listener(address)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"the gateway cannot listen on {listen}: {reason} (listen)") from error
-    # Reopening the socket sets its protocol number, without which asyncio does not disable Nagle's algorithm (40 ms per
-    # answer).
-    return socket.socket(fileno=listener.detach())

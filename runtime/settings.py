@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -209,6 +209,23 @@ class Settings(BaseModel):
         le=65_535,
         description="Loopback port of the SQL endpoint of the embedded store; 0: any free port. Default: the previous "
         "port of the data folder, else 18123, or any free port if that is taken.",
+    )
+    sql_listen: str = Field(
+        "",
+        pattern=r"^((\[[0-9a-fA-F:.]+\]|[0-9.]+):\d{1,5})?$",
+        description="IP address and port on which the SQL endpoint also listens, over TLS, for other machines. Needs "
+        "sql_tls_certificate and sql_tls_key.",
+    )
+    sql_tls_certificate: Path | None = Field(None, description="PEM file with the certificate for sql_listen.")
+    sql_tls_key: Path | None = Field(None, description="PEM file with its private key, not encrypted.")
+    publish_host: str = Field(
+        "",
+        pattern=r"^[0-9a-fA-F:.]*$",
+        description="IP address on which `up` and `demo` serve other machines over TLS: the gateway on port 8480 and "
+        "SQL on port 8443, with a certificate and credentials that they generate. Kafka stays on loopback.",
+    )
+    publish_names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:*_-]+$")], ...] = Field(
+        (), description="Further names and addresses of this machine for that certificate."
     )
     query_spool_statements: int = Field(
         100_000, ge=1, description="Statements of people that the spool holds while Kafka is away. Others are refused."

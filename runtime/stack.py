@@ -23,6 +23,7 @@ from .keys import load_signer
 from .lifecycle_shards import check_on_record
 from .loopback_ports import HOST, is_free
 from .open_findings import OpenFindings
+from .publishing import Published, publish, write_sql_credentials
 from .settings import Settings, SettingsError
 from .source_keys import register_own_sources, registered_sources
 from .stack_file import DEPLOYMENT_FILE, FROM_STACK, STACK_FILE, read_stack, write_stack
@@ -32,7 +33,7 @@ from .watches import watch_children, watch_names
 DEFAULT_KAFKA_PORT = 19092
 _DRAIN = {"store": 40.0}
 _START_ORDER = ("seal", "store", "anchor", "watch", "sweep")
-_BEFORE_WATCH, _AFTER_WATCH = ("sweep", "alert"), ("seal", "anchor")
+_BEFORE_WATCH, _AFTER_WATCH = ("gateway", "sweep", "alert"), ("seal", "anchor")
 """In this order they are stopped, before and after the watches. The store is stopped last."""
 
 
@@ -64,6 +65,8 @@ class Stack:
         self._written: list[ProcessStatus] = []
         """What other commands read of the processes."""
         self.settings = settings
+        self.published: Published | None = None
+        """What other machines can reach, once it is started."""
 
     def start(self) -> None:
         """Start Kafka, unless the settings name brokers, and all processes."""
@@ -83,13 +86,16 @@ class Stack:
                 self._report(f"created {created} topics")
         load_signer(self.settings)
         self._check_record()
+        self.published = publish(self.settings)
         stack = {name: getattr(self.settings, name) for name in FROM_STACK}
         write_stack(data, stack)
         # With one metrics port for all, the second process would not start.
         given = {**stack, "data_dir": data.resolve(), "metrics_port": 0}
         given |= {name: path for name in ("config", "watch_policy") if (path := getattr(self.settings, name))}
+        given |= self.published.settings if self.published is not None else {}
         environment = os.environ | {f"GRANTLEDGER_{name.upper()}": str(value) for name, value in given.items()}
         names = [*_START_ORDER, *(["alert"] if self.settings.alert_config is not None else [])]
+        names += ["gateway"] if given.get("gateway_config", self.settings.gateway_config) is not None else []
         children: list[ChildSpec] = []
         for name in names:
             if name == "watch":
@@ -167,6 +173,11 @@ class Stack:
         """Whether the store answers queries."""
         return bool(self.settings.clickhouse_url) or read_address(self.settings.data_dir) is not None
 
+    def write_credentials(self) -> None:
+        """Write the credentials of SQL to where clients of other machines get them; call it once the store answers."""
+        if self.published is not None and (address := read_address(self.settings.data_dir)) is not None:
+            write_sql_credentials(self.published, address)
+
     def status(self) -> Status:
         """Return the status of the pipeline."""
         count = self._findings.count if self._findings is not None else None
@@ -243,6 +254,10 @@ def _check_files(settings: Settings) -> None:
         from ..sinks.alerts.config import AlertConfig
 
         load_toml(settings.alert_config, AlertConfig)
+    if settings.gateway_config is not None:
+        from ..producers.gateway.config import load_gateway_config
+
+        load_gateway_config(settings.gateway_config)
 
 
 def _lock_folder(data: Path) -> BinaryIO:

@@ -113,7 +113,7 @@ def processes_here(settings: Settings) -> list[ProcessStatus]:
             return []  # it is still starting
     alone = []
     watches = watch_names(settings.lifecycle_shards)
-    for name in ("seal", "store", "anchor", *watches, "sweep", "alert", "enforce"):
+    for name in ("seal", "store", "anchor", *watches, "sweep", "alert", "enforce", "gateway"):
         try:
             pid = int(json.loads(status_path(settings.data_dir, name).read_text())["pid"])
         except (OSError, ValueError, KeyError, TypeError):

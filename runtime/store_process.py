@@ -22,7 +22,7 @@ from .query_publisher import published_statements
 from .remembered_endpoint import RememberedEndpoint
 from .sealed_logs import sealed_logs
 from .settings import Settings
-from .sql_endpoint import published_endpoint, query_spool
+from .sql_endpoint import outside_listener, published_endpoint, query_spool
 from .status import NO_SANDBOX
 from .store_access import store_address
 
@@ -46,11 +46,12 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
 
         deployment = settings.require_deployment()
         signers = {name: source_signer(deployment, keys[name].encode()) for name in (READER, STORE)}
+        outside = outside_listener(settings, keys)
         spool = stack.enter_context(closing(query_spool(settings)))
         stack.enter_context(published_statements(spool, settings.cluster(), deployment, signers[STORE]))
 
         def open_endpoint() -> None:
-            stack.enter_context(published_endpoint(settings, remembered, spool))
+            stack.enter_context(published_endpoint(settings, remembered, spool, outside))
 
         logs = sealed_logs(settings, STORE, bytes.fromhex(keys["log"]), signers)
         store = Store(logs, address, on_ready=open_endpoint)

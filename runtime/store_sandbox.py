@@ -121,7 +121,8 @@ def rules_without(folders: Iterable[Path], secret: Iterable[Path]) -> Iterator[t
 def port_rules(settings: Settings, remembered: int | None) -> dict[int, PortAccess]:
     """Return what the process may do with which TCP ports. Asks the brokers for the ports that they advertise."""
     sql = settings.sql_port if settings.sql_port is not None else DEFAULT_PORT
-    ports = dict.fromkeys({0, settings.metrics_port, sql, remembered or 0}, PortAccess.BIND)
+    outside = int(settings.sql_listen.rpartition(":")[2] or 0)
+    ports = dict.fromkeys({0, settings.metrics_port, sql, remembered or 0, outside}, PortAccess.BIND)
     for port in _broker_ports(settings):
         ports[port] = ports.get(port, PortAccess(0)) | PortAccess.CONNECT
     return ports

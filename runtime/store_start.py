@@ -33,13 +33,14 @@ PYTHON = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF
 _NOT_NEEDED = frozenset({
     "config", "key_file", "public_key_file", "key_passphrase", "key_passphrase_file", "clickhouse_password",
     "schema_registry_password", "source_key_folder", "source_key_file", "source_key_passphrase_file",
+    "sql_tls_certificate", "sql_tls_key",
 })  # fmt: skip
 
 
 def start(settings: Settings) -> NoReturn:
     """Replace this process by the store in its sandbox; without Landlock, by the store alone, with a warning."""
     settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
-    keys, remembered = _keys(settings), recall_endpoint(settings.data_dir)
+    keys, remembered = _keys(settings) | _tls(settings), recall_endpoint(settings.data_dir)
     settings.require_deployment()
     try:
         given = settings.model_copy(update={"kafka_options": without_key_files(settings.kafka_options)})
@@ -71,6 +72,25 @@ def _keys(settings: Settings) -> dict[str, str]:
     """Return the public key of the logs, and the private keys by which the store signs its own events."""
     own = {name: own_key_file(settings, name).read().to_pem(None).decode() for name in (READER, STORE)}
     return {"log": load_public_key(settings).hex(), **own}
+
+
+def _tls(settings: Settings) -> dict[str, str]:
+    """Return the certificate and its key for `sql_listen`: in the sandbox, their files cannot be read."""
+    if not settings.sql_listen:
+        return {}
+    files = {"sql_tls_certificate": settings.sql_tls_certificate, "sql_tls_key": settings.sql_tls_key}
+    texts = {}
+    for name, path in files.items():
+        if path is None:
+            raise SettingsError(
+                f"{name} is missing: sql_listen is for other machines, and passwords and answers would cross the "
+                "network in the clear"
+            )
+        try:
+            texts[name] = path.read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{path}: {getattr(error, 'strerror', None) or error} ({name})") from error
+    return texts
 
 
 def _in_memory(settings: Settings, keys: Mapping[str, str], remembered: RememberedEndpoint | None, version: int) -> int:

@@ -6,16 +6,23 @@ import os
 import re
 import shlex
 import signal
+import ssl
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from grantledger.console.address import read_address
+from grantledger.producers.gateway.credentials import token_digest
+from grantledger.runtime.loopback_ports import free_port
+from grantledger.runtime.self_signed import ensure_certificate
 from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.command import run_command
 from support.reading import read_rows_with
@@ -207,8 +214,47 @@ def test_a_killed_stack_leaves_no_orphan_and_the_next_start_continues(up: Up) ->
     up.send(20)
     assert up.end(signal.SIGKILL) == -signal.SIGKILL
     wait_for(lambda: up.family() == {}, "no process is left")
+    serve_other_machines(up)
     up.start()
     wait_for(lambda: up.entries() >= before + 20, "the new events are stored", pause=1.0)
+
+
+def serve_other_machines(up: Up) -> None:
+    """Let the next start serve SQL and the gateway over TLS."""
+    made = ensure_certificate(up.data_dir.parent / "tls", ["127.0.0.1"])
+    gateway = up.data_dir.parent / "gateway.toml"
+    gateway.touch(0o600)
+    gateway.write_text(
+        f'listen = "127.0.0.1:{free_port()}"\ntls_certificate = "{made.certificate}"\ntls_key = "{made.key}"\n'
+        f'[[source]]\nname = "s"\nsystem = "s"\ninstance = "1"\n'
+        f'[[token]]\nsource = "s"\nsha256 = "{token_digest("token")}"\n'
+    )
+    up.environment |= {
+        "GRANTLEDGER_GATEWAY_CONFIG": str(gateway),
+        "GRANTLEDGER_SQL_LISTEN": f"127.0.0.1:{free_port()}",
+        "GRANTLEDGER_SQL_TLS_CERTIFICATE": str(made.certificate),
+        "GRANTLEDGER_SQL_TLS_KEY": str(made.key),
+    }
+
+
+def test_other_machines_reach_sql_and_the_gateway_over_tls(up: Up) -> None:
+    tls = ssl.create_default_context(cafile=up.data_dir.parent / "tls" / "ca.pem")
+    address = read_address(up.data_dir)
+    assert address is not None
+    url = f"https://{up.environment['GRANTLEDGER_SQL_LISTEN']}"
+    with httpx.Client(verify=tls, auth=(address.analyst.user, address.analyst.password)) as client:
+        assert client.post(url, content="SELECT count() > 0 FROM events").text == "1\n"
+        assert client.get(f"{url}/ping").text == "Ok.\n"
+        assert client.post(url, content="SELECT 1", auth=("analyst", "wrong")).status_code == 403
+        long = client.get(url, headers={"x": "y" * 40_000})  # the refusal of a malformed request also comes over TLS
+        assert long.status_code == 431
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.post(url.replace("https", "http"), content="SELECT 1")
+    listen = tomllib.loads(Path(up.environment["GRANTLEDGER_GATEWAY_CONFIG"]).read_text())["listen"]
+    event = {"event_type": "session.started", "subject": "a", "session_id": "tls", "source": {"native_id": "1"}}
+    with httpx.Client(verify=tls, headers={"Authorization": "Bearer token"}) as client:
+        assert client.post(f"https://{listen}/v1/events", json=event).json()["accepted"] == 1
+    wait_for(lambda: up.rows("SELECT 1 FROM events WHERE session_id = 'tls'"), "the event is stored")
 
 
 def test_it_drains_and_leaves_nothing_behind(up: Up) -> None:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from grantledger.runtime.jars import KAFKA_VERSION, LOCK_FILE, default_cache
+from grantledger.runtime.publishing import GATEWAY_PORT, SQL_PORT
 from grantledger.runtime.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +71,8 @@ def test_settings_of_the_image_exist(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_ports() -> None:
-    assert instructions("EXPOSE") == [environment()["GRANTLEDGER_METRICS_PORT"]]
+    metrics = environment()["GRANTLEDGER_METRICS_PORT"]
+    assert instructions("EXPOSE") == [f"{GATEWAY_PORT} {SQL_PORT} {metrics}"]
 
 
 def test_the_build_fetches_the_jars_to_where_up_looks_for_them(tmp_path: Path, monkeypatch) -> None:

@@ -20,7 +20,14 @@ class Endpoint:
     """Listens, and answers nothing."""
 
     def __init__(
-        self, _path: Path, _spool: QuerySpool, _database: str, port: int, *, credentials: list[EndpointCredential]
+        self,
+        _path: Path,
+        _spool: QuerySpool,
+        _database: str,
+        port: int,
+        *,
+        credentials: list[EndpointCredential],
+        outside: None,
     ) -> None:
         self._listener = socket.create_server(("127.0.0.1", port))
         given = {credential.user: credential for credential in credentials}
