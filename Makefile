@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 COMPILED := .venv/.compiled
 
-.PHONY: demo test test-slow lint bench lock clean
+.PHONY: demo test test-slow lint bench dist lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/grantledger demo --data $(DATA)
@@ -29,6 +29,16 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.main
 
+# sdist, wheel, locked requirements, SBOM, licences and checksums, in dist/ (docs/releases.md).
+RELEASE := build/release
+dist: $(INSTALLED) $(RELEASE)/.installed
+	$(BIN)/python deploy/release/dist.py --cyclonedx $(RELEASE)/bin/cyclonedx-py
+
+$(RELEASE)/.installed: deploy/release/requirements.lock
+	$(BIN)/python -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/release/requirements.lock
+	touch $@
+
 # Rebuilds the environment when the lock file changes. pip checks every package against its hash.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -48,10 +58,12 @@ $(COMPILED): $(INSTALLED) $(wildcard tests/*.py tests/*/*.py)
 # Needs uv (pip install uv): resolves the ranges in pyproject.toml and pins them with hashes. The lock of the image has
 # the versions of the first, and no packages of the tests. `make lock UPGRADE=` keeps the versions that still fit.
 UPGRADE ?= --upgrade
-COMPILE := uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+RESOLVE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+COMPILE := $(RESOLVE) pyproject.toml
 lock:
 	$(COMPILE) $(UPGRADE) --extra dev -o requirements.lock
 	$(COMPILE) --upgrade --extra image --constraint requirements.lock -o deploy/requirements.lock
+	$(RESOLVE) $(UPGRADE) deploy/release/requirements.in -o deploy/release/requirements.lock
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist *.egg-info
