@@ -1,5 +1,5 @@
 #!/bin/sh
-# The service `init` of docker-compose.yml: topics and keys once, then to each process the keys that it needs.
+# The service `init` of docker-compose.yml: topics, tables and keys, then to each process the keys that it needs.
 # /data has all keys. The other volumes are those of the processes. The argument is for tests: another root folder.
 set -eu
 umask 077
@@ -14,6 +14,9 @@ if [ -e "$root/data/keys/log.pem" ]; then
 else
     grantledger init
 fi
+
+# The database, the tables and the views, of this version; as the administrator, whose password no process has.
+grantledger init --clickhouse-roles > /dev/null
 
 # give VOLUME FILE…: copy these keys to a volume. A key that is there already stays.
 give() {

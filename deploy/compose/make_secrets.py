@@ -22,21 +22,23 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from grantledger.sinks.server_roles import Role, ServerRoles
+
 VOLUMES = Path("/volumes")
 GRAFANA = 472
 """The user of Grafana's image."""
-CLICKHOUSE_USERS = ("writer", "analyst", "auditor")
-USER_OF = {"store": "writer", "sweep": "auditor", "verify": "auditor", "operator": "auditor"}
+_ROLES = ServerRoles("audit")
+CLICKHOUSE_USERS: dict[str, Role | None] = {
+    "admin": None, "writer": _ROLES.writer, "analyst": _ROLES.analyst, "auditor": _ROLES.auditor,
+}  # fmt: skip
+"""The users of the server and their roles. The administrator makes the tables and the views."""
+USER_OF = {"ledger": "admin", "store": "writer", "sweep": "auditor", "verify": "auditor", "operator": "auditor"}
 """The ClickHouse user of each volume whose process connects to it."""
 PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce", "gateway", "verify", "operator")
 CERTIFICATE_DAYS = 800
 RENEW_DAYS = 60
 _DEPLOYMENT = r"[a-z0-9.-]{1,150}"
-_GRANTS = {
-    "writer": ("GRANT ALL ON audit.*", "GRANT SELECT ON system.*", "GRANT SHOW ROW POLICIES ON *.*"),
-    "analyst": ("GRANT SELECT ON audit.*",),
-    "auditor": ("GRANT SELECT ON audit.*", "GRANT SELECT ON system.*", "GRANT SHOW ROW POLICIES ON *.*"),
-}
+_SETTING = re.compile(r"(\w+) = (\w+)(?: MIN (\d+))?(?: MAX (\d+))?( CONST)?")
 
 
 def main() -> int:
@@ -131,25 +133,30 @@ def deployment() -> str | None:
 
 def clickhouse_users() -> str:
     """Return the users of the server, by the SHA-256 of their passwords; the user `default` is removed."""
-    users = []
-    for user in CLICKHOUSE_USERS:
+    users, profiles = ['<default remove="remove"/>'], []
+    for user, role in CLICKHOUSE_USERS.items():
         digest = hashlib.sha256(password(f"clickhouse-{user}").encode()).hexdigest()
-        grants = "".join(f"<query>{grant}</query>" for grant in _GRANTS[user])
+        rights = "<access_management>1</access_management>"
+        if role is not None:
+            rights = "<grants>" + "".join(f"<query>GRANT {right}</query>" for right in role.rights) + "</grants>"
+        profiles.append(f"<{user}>{limits(role.settings if role else '')}</{user}>")
         users.append(
             f"<{user}><password_sha256_hex>{digest}</password_sha256_hex><profile>{user}</profile>"
-            f"<quota>default</quota><networks><ip>::/0</ip></networks><grants>{grants}</grants></{user}>"
+            f"<quota>default</quota><networks><ip>::/0</ip></networks>{rights}</{user}>"
         )
-    # Grafana's client sends max_execution_time: a user who only reads may change this one setting.
-    limits = (
-        "<readonly>1</readonly><max_execution_time>30</max_execution_time>"
-        "<constraints><max_execution_time><max>300</max><changeable_in_readonly/></max_execution_time></constraints>"
-    )
-    profiles = f"<writer/><analyst>{limits}</analyst><auditor><readonly>2</readonly></auditor>"
-    lines = ('<default remove="remove"/>', *users)
-    return (
-        "<clickhouse>\n<profiles>\n" + profiles + "\n</profiles>\n<users>\n" + "\n".join(lines)
-        + "\n</users>\n</clickhouse>\n"
-    )  # fmt: skip
+    parts = (("profiles", profiles), ("users", users))
+    inner = "".join(f"<{name}>\n" + "\n".join(lines) + f"\n</{name}>\n" for name, lines in parts)
+    return f"<clickhouse>\n{inner}</clickhouse>\n"
+
+
+def limits(settings: str) -> str:
+    """Return the settings of a role as those of a profile in a file."""
+    values, bounds = "", ""
+    for name, value, low, high, const in _SETTING.findall(settings):
+        values += f"<{name}>{value}</{name}>"
+        bound = (f"<min>{low}</min>" if low else "") + (f"<max>{high}</max>" if high else "")
+        bounds += f"<{name}>{bound}{'<const/>' if const else ''}</{name}>" if bound or const else ""
+    return f"{values}<constraints>{bounds}</constraints>"
 
 
 def gateway(user: int) -> None:

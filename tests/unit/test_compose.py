@@ -252,8 +252,8 @@ def test_a_second_start_makes_no_second_ledger(tmp_path: Path) -> None:
     assert initialise(tmp_path).returncode == 0
     assert key.read_text() == kept
     assert (tmp_path / "called").read_text().split("\n")[:-1] == [
-        f"policy check {tmp_path}/compose/policy.toml", "init",
-        f"policy check {tmp_path}/compose/policy.toml", "topics create",
+        f"policy check {tmp_path}/compose/policy.toml", "init", "init --clickhouse-roles",
+        f"policy check {tmp_path}/compose/policy.toml", "topics create", "init --clickhouse-roles",
     ]  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def initialise(root: Path) -> subprocess.CompletedProcess[str]:
     program = root / "bin" / "grantledger"
     program.parent.mkdir(exist_ok=True)
     program.write_text(
-        f'#!/bin/sh\necho "$@" >> {root}/called\n[ "$1" = init ] || exit 0\ncd {root}/data/keys\n'
+        f'#!/bin/sh\necho "$@" >> {root}/called\n[ "$*" = init ] || exit 0\ncd {root}/data/keys\n'
         f'for one in log.pem log.pub {keys}; do echo "$one $$" > "$one"; done\n'
     )
     program.chmod(0o755)

@@ -56,7 +56,7 @@ def test_every_folder_gets_what_it_needs(script: ModuleType, tmp_path: Path) -> 
     passwords = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     name = passwords.pop("deployment")
     assert re.fullmatch(r"compose-[0-9a-f]{8}", name)
-    assert all(re.fullmatch(r"[\w-]{40,}", one) for one in passwords.values()) and len({*passwords.values()}) == 5
+    assert all(re.fullmatch(r"[\w-]{40,}", one) for one in passwords.values()) and len({*passwords.values()}) == 6
     for process, user in script.USER_OF.items():
         folder = tmp_path / process
         settings = load_settings(folder, folder / "settings.toml")
@@ -96,10 +96,23 @@ def test_clickhouse_gets_hashes_only_and_no_default_user(script: ModuleType, tmp
         password = (tmp_path / "secrets" / f"clickhouse-{user}").read_bytes()
         assert users.findtext(f"{user}/password_sha256_hex") == hashlib.sha256(password).hexdigest()
         assert password not in file.read_bytes()
-    grants = {user: [one.text for one in users.iterfind(f"{user}/grants/query")] for user in script.CLICKHOUSE_USERS}
-    assert grants["analyst"] == ["GRANT SELECT ON audit.*"]
-    profiles = ElementTree.parse(file).find("profiles")
-    assert profiles is not None and profiles.findtext("analyst/readonly") == "1"
+    # Each has exactly the rights of its role, and only the administrator those that no role has.
+    for user, role in script.CLICKHOUSE_USERS.items():
+        grants = {str(one.text) for one in users.iterfind(f"{user}/grants/query")}
+        assert grants == {f"GRANT {right}" for right in (role.rights if role is not None else ())}
+        assert (users.findtext(f"{user}/access_management") == "1") == (role is None) == (user == "admin")
+
+
+def test_clickhouse_limits_analysts_as_their_role_does(script: ModuleType, tmp_path: Path) -> None:
+    script.make()
+    [profile] = ElementTree.parse(tmp_path / "clickhouse-users" / "grantledger.xml").iterfind("profiles/analyst")
+    assert {one.tag: one.text for one in profile if one.tag != "constraints"} == {
+        "readonly": "2", "max_execution_time": "30", "max_memory_usage": "1073741824",
+    }  # fmt: skip
+    [bounds] = profile.iterfind("constraints")
+    assert {(one.tag, part.tag, part.text) for one in bounds for part in one} == {
+        ("max_execution_time", "min", "1"), ("max_execution_time", "max", "300"), ("max_memory_usage", "const", None),
+    }  # fmt: skip
 
 
 def test_the_gateway_has_one_source_with_a_token(script: ModuleType, tmp_path: Path) -> None:
@@ -152,7 +165,8 @@ def test_what_people_need_is_shown(script: ModuleType, tmp_path: Path, capsys: p
     shown = capsys.readouterr().out
     for name in ("grafana-admin", "gateway-first", "clickhouse-analyst", "clickhouse-auditor"):
         assert (tmp_path / "secrets" / name).read_text() in shown
-    assert (tmp_path / "secrets" / "clickhouse-writer").read_text() not in shown
+    for name in ("clickhouse-writer", "clickhouse-admin"):
+        assert (tmp_path / "secrets" / name).read_text() not in shown
 
 
 def test_the_name_of_a_ledger_cannot_change(

@@ -13,6 +13,7 @@ sys.path.insert(0, "/stand-ins-of-tests")
 
 import chdb
 import clickhouse_server
+from clickhouse_users import configuration, connection
 
 USERS = "/etc/clickhouse-server/users.d/grantledger.xml"
 
@@ -35,8 +36,8 @@ def main() -> None:
     """Serve until killed."""
     folder = Path("/var/lib/clickhouse/engine")
     folder.mkdir(parents=True, exist_ok=True)
-    keeps_the_engine = chdb.connect(str(folder))
-    clickhouse_server.Handler.folder = str(folder)
+    clickhouse_server.Handler.folder = connection(folder, configuration(folder.parent, None))
+    keeps_the_engine = chdb.connect(clickhouse_server.Handler.folder)
     clickhouse_server.Handler.credential = Users(("", ""))
     ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), clickhouse_server.Handler).serve_forever()
     keeps_the_engine.close()
