@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Message
 
+from ...base.times import micros_of
 from ...kafka.identity import TopicIdentity
 from ...kafka.offsets import Partition, end_offset, first_offset, group_offsets
 from ...kafka.options import reader_options
@@ -16,7 +17,7 @@ from ...kafka.records import read_backward, read_range
 from ...kafka.sealed_log import SealedLogs
 from ...kafka.transactional_writer import TransactionalWriter
 from ...ledger import batch as batches
-from ...ledger.batch import BatchError, Head, Records
+from ...ledger.batch import BatchError, Head, Records, SealedBatch
 from ...ledger.entry import NO_HEADERS, encode_headers, payload_hashes
 from ...ledger.keys import Signer
 from ...ledger.log_verifier import LogVerifier, check_hashes
@@ -139,15 +140,20 @@ def _newest_known(logs: SealedLogs, where: Partition, known: Collection[Checkpoi
 def first_unsealed(logs: SealedLogs, state: PartitionState) -> int:
     """Return the first offset of the input partition whose record is not in the sealed topic.
 
-    An input topic that lost its end gives the same offsets to new records: only their contents differ.
+    An input topic that lost its end gives the same offsets to new records: only their contents differ. The sealed topic
+    may have lost batches of earlier epochs. A record from before the newest epoch that no batch has is sealed or lost:
+    whoever opened this epoch decided where it begins.
     """
     where, begin, end = (state.topic, state.partition), state.input_begin, state.input_end
     known: dict[int, bytes] = {}
+    newest: SealedBatch | None = None
     for message in read_backward(logs.cluster, sealed(where[0]), where[1]):
         try:
             batch = batches.decode(message.value() or b"")
         except BatchError:
             continue
+        if newest is None or batch.origin == newest.origin:
+            newest = batch  # in the end the first one of its epoch
         offsets = unpack(U64, batch.offsets)
         known = {**dict(zip(offsets, unpack_hashes(batch.payload_hashes), strict=True)), **known}
         if offsets and offsets[0] <= begin:
@@ -156,9 +162,17 @@ def first_unsealed(logs: SealedLogs, state: PartitionState) -> int:
         headers: Any = message.headers()
         encoded = encode_headers(headers) if headers else NO_HEADERS
         offset = message.offset() or 0
+        if offset not in known and newest is not None and _is_older(message, newest):
+            continue
         if payload_hashes([message.key()], [message.value()], [encoded]) != [known.get(offset)]:
             return offset
     return end
+
+
+def _is_older(message: Message, first: SealedBatch) -> bool:
+    """Return whether a record lies before an epoch and was there when the epoch was opened."""
+    before = (message.offset() or 0) < first.genesis.first_offset
+    return before and message.timestamp()[1] <= micros_of(first.sealed_at) // 1000
 
 
 class EpochWriter:

@@ -50,7 +50,7 @@ def sealed(pipeline: Pipeline) -> float:
 
 
 @pytest.mark.parametrize(
-    "ways", [("killed", "restarted"), pytest.param(("frozen", "killed for long"), marks=pytest.mark.slow)]
+    "ways", [("killed",), pytest.param(("restarted", "frozen", "killed for long"), marks=pytest.mark.slow)]
 )
 def test_kafka_fails_under_load(own_broker: LocalBroker, pipeline: Pipeline, ways: tuple[str, ...]) -> None:
     wait_for(lambda: sealed(pipeline) > 0, "sealing has begun")
@@ -76,7 +76,7 @@ def test_kafka_fails_under_load(own_broker: LocalBroker, pipeline: Pipeline, way
         wait_for(lambda: sealed(pipeline) > before + 100, "sealing continues afterwards")
         sent = load.stop().finish()
     wait_until_stored(pipeline, watch=True)
-    assert len(sent) >= 300
+    assert len(sent) >= 200
     assert_exactly_once(pipeline, sent)
     for name, child in pipeline.children.items():
         assert child.gave_up is None, (name, child.gave_up)

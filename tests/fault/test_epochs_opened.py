@@ -182,6 +182,7 @@ def test_an_emptied_sealed_topic(ledger: Ledger) -> None:
     assert (heads[origin], heads[after(origin)]) == (size, more)
 
 
+@pytest.mark.slow
 def test_sealed_records_that_were_deleted(ledger: Ledger) -> None:
     where = TopicPartition(ledger.pipeline.cluster.physical(SEALED), 0, -1)
     ledger.admin.delete_records([where])[where].result(20)
@@ -246,6 +247,7 @@ def test_a_changed_partition_count(ledger: Ledger) -> None:
     goes_on(ledger)
 
 
+@pytest.mark.slow
 def test_of_two_sealers_one_joins_the_group_again(ledger: Ledger) -> None:
     """Both restart within their sessions after a topic got more partitions."""
     pipeline, names = ledger.pipeline, ("seal", "other")
@@ -273,6 +275,7 @@ def test_of_two_sealers_one_joins_the_group_again(ledger: Ledger) -> None:
     assert all(pipeline.children[name].alive() for name in names)
 
 
+@pytest.mark.slow
 def test_records_that_expired_before_they_were_sealed(ledger: Ledger) -> None:
     pipeline, (origin, size) = ledger.pipeline, head_of(ledger)
     Load(pipeline.cluster, 40, 2000, seed=13, odd=False).start().finish()

@@ -147,9 +147,13 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "verify": (fixed(), "SOUND"),
 }
 """By command: its arguments and a part of its output. In this order: later ones change what earlier ones show."""
+QUICK = ("topics check", "import", "status", "query", "grants show", "findings list", "sources keys", "verify")
+"""These load everything that others load. A process of its own takes a second of CPU, so the others are slow tests."""
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_a_command_as_a_process(ledger: Ledger, name: str) -> None:
     arguments, expected = CASES[name]
     done = ledger.run(*name.split(), *arguments(ledger))
