@@ -16,7 +16,7 @@ else
 fi
 
 # The database, the tables and the views, of this version; as the administrator, whose password no process has.
-grantledger init --clickhouse-roles > /dev/null
+grantledger init --clickhouse-roles --quiet > /dev/null
 
 # give VOLUME FILE…: copy these keys to a volume. A key that is there already stays.
 give() {

@@ -7,24 +7,20 @@ else, so it runs at every `docker compose up`. `show` prints the passwords.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import json
 import os
 import pwd
 import re
 import secrets
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
+from grantledger.runtime.publishing import publish
+from grantledger.runtime.settings import load_settings
 from grantledger.sinks.server_roles import Role, ServerRoles
 
 VOLUMES = Path("/volumes")
+GATEWAY = Path("/data")
+"""The gateway's volume: where the gateway itself has it, because its file has paths."""
 GRAFANA = 472
 """The user of Grafana's image."""
 _ROLES = ServerRoles("audit")
@@ -34,9 +30,7 @@ CLICKHOUSE_USERS: dict[str, Role | None] = {
 """The users of the server and their roles. The administrator makes the tables and the views."""
 USER_OF = {"ledger": "admin", "store": "writer", "sweep": "auditor", "verify": "auditor", "operator": "auditor"}
 """The ClickHouse user of each volume whose process connects to it."""
-PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce", "gateway", "verify", "operator")
-CERTIFICATE_DAYS = 800
-RENEW_DAYS = 60
+PROCESSES = ("seal", "store", "anchor", "watch", "sweep", "alert", "enforce", "verify", "operator")
 _DEPLOYMENT = r"[a-z0-9.-]{1,150}"
 _SETTING = re.compile(r"(\w+) = (\w+)(?: MIN (\d+))?(?: MAX (\d+))?( CONST)?")
 
@@ -61,8 +55,8 @@ def make() -> int:
     ledger = deployment()
     if ledger is None:
         return 2
-    for process in (*PROCESSES, "ledger"):
-        write(VOLUMES / process / "deployment", f"{ledger}\n", ours)
+    for folder in (GATEWAY, *(VOLUMES / process for process in (*PROCESSES, "ledger"))):
+        write(folder / "deployment", f"{ledger}\n", ours)
     for process, user in USER_OF.items():
         settings = f'clickhouse_user = "{user}"\nclickhouse_password = "{password(f"clickhouse-{user}")}"\n'
         write(VOLUMES / process / "settings.toml", settings, ours)
@@ -76,10 +70,9 @@ def make() -> int:
 
 def show() -> int:
     """Print the passwords that people need."""
-    print(f"Grafana         http://127.0.0.1:3000   admin {password('grafana-admin')}")
-    print(f"gateway token   https://localhost:8480  first {password('gateway-first')}")
+    print(f"Grafana     admin    {password('grafana-admin')}")
     for user in ("analyst", "auditor"):
-        print(f"ClickHouse      user {user:7}            {password(f'clickhouse-{user}')}")
+        print(f"ClickHouse  {user:8} {password(f'clickhouse-{user}')}")
     return 0
 
 
@@ -160,72 +153,15 @@ def limits(settings: str) -> str:
 
 
 def gateway(user: int) -> None:
-    """Make the gateway's certificate, unless one lasts for a while, and its file with one source and its token."""
-    folder = VOLUMES / "gateway"
-    file, key = folder / "tls.pem", folder / "tls.key"
-    if not (file.exists() and key.exists()) or expires(file) < datetime.now(UTC) + timedelta(days=RENEW_DAYS):
-        authority, chain, private = certificate()
-        write(folder / "ca.pem", authority, user, 0o644)
-        write(key, private, user)
-        write(file, chain, user, 0o644)
-    digest = hashlib.sha256(password("gateway-first").encode()).hexdigest()
-    if not (folder / "gateway.toml").exists():
-        write(
-            folder / "gateway.toml",
-            'listen = "0.0.0.0:8480"\ntls_certificate = "/data/tls.pem"\ntls_key = "/data/tls.key"\n\n'
-            '# Sends our own events. More sources: docs/compose.md, "Connect a tool".\n'
-            '[[source]]\nname = "first"\nsystem = "first"\ninstance = "compose"\n\n'
-            f'[[token]]\nsource = "first"\nsha256 = {json.dumps(digest)}\n',
-            user,
-        )
-
-
-def expires(file: Path) -> datetime:
-    """Return the end of the first certificate of a file."""
-    return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
-
-
-def certificate() -> tuple[str, str, str]:
-    """Return an authority, a certificate that it has issued for the gateway, and the key of the latter, as PEM.
-
-    The key of the authority is not kept: it has issued this certificate and will never issue another.
-    """
-    start = datetime.now(UTC) - timedelta(minutes=5)
-    end = start + timedelta(days=CERTIFICATE_DAYS)
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"grantledger gateway {secrets.token_hex(4)}")])
-    usage = {
-        "content_commitment": False, "key_encipherment": False, "data_encipherment": False, "key_agreement": False,
-        "encipher_only": False, "decipher_only": False,
-    }  # fmt: skip
-    authority = (
-        x509.CertificateBuilder(issuer, issuer, authority_key.public_key(), x509.random_serial_number(), start, end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(
-            x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **usage), critical=True
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    names = [x509.DNSName("localhost"), x509.DNSName("gateway"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
-    issued = (
-        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), start, end)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(digital_signature=True, key_cert_sign=False, crl_sign=False, **usage), critical=True
-        )
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-    pem = serialization.Encoding.PEM
-    return authority.public_bytes(pem).decode(), issued.public_bytes(pem).decode(), private
+    """Make what `grantledger up` makes for its gateway: a certificate, sources, and for clients their tokens."""
+    # This is root in a folder of a process that takes requests: it must not be led out of it.
+    if links := [str(path) for path in GATEWAY.rglob("*") if path.is_symlink()]:
+        sys.exit(f"the gateway's volume has a symbolic link: remove {links[0]}")
+    own(GATEWAY, user, 0o700)
+    settings = load_settings(GATEWAY)
+    publish(settings.model_copy(update={"publish_host": "0.0.0.0", "clickhouse_url": "http://clickhouse:8123"}))  # noqa: S104
+    for path in GATEWAY.rglob("*"):
+        os.chown(path, user, user, follow_symlinks=False)
 
 
 if __name__ == "__main__":

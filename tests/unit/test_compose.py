@@ -252,8 +252,8 @@ def test_a_second_start_makes_no_second_ledger(tmp_path: Path) -> None:
     assert initialise(tmp_path).returncode == 0
     assert key.read_text() == kept
     assert (tmp_path / "called").read_text().split("\n")[:-1] == [
-        f"policy check {tmp_path}/compose/policy.toml", "init", "init --clickhouse-roles",
-        f"policy check {tmp_path}/compose/policy.toml", "topics create", "init --clickhouse-roles",
+        f"policy check {tmp_path}/compose/policy.toml", "init", "init --clickhouse-roles --quiet",
+        f"policy check {tmp_path}/compose/policy.toml", "topics create", "init --clickhouse-roles --quiet",
     ]  # fmt: skip
 
 

@@ -7,21 +7,18 @@ import importlib.util
 import os
 import pwd
 import re
-import socket
-import ssl
 import stat
-import threading
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from cryptography import x509
 
+from grantledger.producers.adapters import ADAPTERS
 from grantledger.producers.gateway.config import load_gateway_config
-from grantledger.producers.gateway.credentials import token_digest
 from grantledger.runtime.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,11 +34,13 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "VOLUMES", tmp_path)
+    monkeypatch.setattr(module, "GATEWAY", tmp_path / "gateway")
+    monkeypatch.setenv("GRANTLEDGER_PUBLISH_NAMES", '["further.example"]')
     monkeypatch.setattr(pwd, "getpwnam", lambda _name: pwd.getpwuid(os.getuid()))
-    monkeypatch.setattr(os, "chown", lambda *_: None)
+    monkeypatch.setattr(os, "chown", lambda *_, **__: None)
     monkeypatch.setattr(os, "fchown", lambda *_: None)
     monkeypatch.delenv("GRANTLEDGER_DEPLOYMENT", raising=False)
-    for name in VOLUMES:
+    for name in {*VOLUMES, "gateway"}:
         (tmp_path / name).mkdir()
     yield module
     (tmp_path / "grafana-secrets").chmod(0o700)  # so that the folder can be removed
@@ -56,7 +55,7 @@ def test_every_folder_gets_what_it_needs(script: ModuleType, tmp_path: Path) -> 
     passwords = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
     name = passwords.pop("deployment")
     assert re.fullmatch(r"compose-[0-9a-f]{8}", name)
-    assert all(re.fullmatch(r"[\w-]{40,}", one) for one in passwords.values()) and len({*passwords.values()}) == 6
+    assert all(re.fullmatch(r"[\w-]{40,}", one) for one in passwords.values()) and len({*passwords.values()}) == 5
     for process, user in script.USER_OF.items():
         folder = tmp_path / process
         settings = load_settings(folder, folder / "settings.toml")
@@ -115,47 +114,29 @@ def test_clickhouse_limits_analysts_as_their_role_does(script: ModuleType, tmp_p
     }  # fmt: skip
 
 
-def test_the_gateway_has_one_source_with_a_token(script: ModuleType, tmp_path: Path) -> None:
+def test_the_gateway_has_a_certificate_and_a_source_for_each_tool(script: ModuleType, tmp_path: Path) -> None:
     script.make()
     config = load_gateway_config(tmp_path / "gateway" / "gateway.toml")
-    assert config.without_credential() == [] and not config.is_loopback
-    assert config.token[0].sha256 == token_digest((tmp_path / "secrets" / "gateway-first").read_text())
-    assert {str(config.tls_certificate), str(config.tls_key)} == {"/data/tls.pem", "/data/tls.key"}
+    assert config.listen == "0.0.0.0:8480" and config.without_credential() == []
+    assert {one.tool for one in config.source if one.tool} == set(ADAPTERS)
+    assert config.tls_certificate is not None
+    names = subject_names(config.tls_certificate)
+    assert {"localhost", "127.0.0.1", "further.example"} <= names
+    assert SERVICE["hostname"] == "gateway"  # so that these names are the same at each start
+    assert (tmp_path / "gateway" / "published" / "events.curl").exists()
 
 
-@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "gateway"])
-def test_clients_believe_the_certificate(name: str, script: ModuleType, tmp_path: Path) -> None:
-    script.make()
-    folder = tmp_path / "gateway"
-    assert {path.name for path in folder.iterdir() if path.suffix in (".pem", ".key")} == {
-        "ca.pem",
-        "tls.pem",
-        "tls.key",
-    }
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "tls.pem", folder / "tls.key")
-    client = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    client.verify_flags |= ssl.VERIFY_X509_STRICT
-    here, there = socket.socketpair()
-    serving = threading.Thread(target=lambda: server.wrap_socket(there, server_side=True).close())
-    serving.start()
-    with client.wrap_socket(here, server_hostname=name) as connection:
-        assert connection.version() == "TLSv1.3"
-    serving.join()
+def test_root_does_not_follow_links_of_the_gateway(script: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "gateway" / "published").symlink_to(tmp_path / "seal")
+    with pytest.raises(SystemExit, match="symbolic link"):
+        script.make()
+    assert not (tmp_path / "seal" / "ca.pem").exists()
 
 
-def test_a_certificate_is_renewed_before_its_end(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script.make()
-    kept = contents(tmp_path / "gateway")
-    file = tmp_path / "gateway" / "tls.pem"
-    left = timedelta(days=script.CERTIFICATE_DAYS)
-    real = script.expires
-    monkeypatch.setattr(script, "expires", lambda path: real(path) - left + timedelta(days=script.RENEW_DAYS - 1))
-    script.make()
-    after = contents(tmp_path / "gateway")
-    assert real(file) and {name for name in kept if kept[name] != after[name]} == {"ca.pem", "tls.pem", "tls.key"}
+def subject_names(file: Path) -> set[str]:
+    certificate = x509.load_pem_x509_certificate(file.read_bytes())
+    found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(one.value) for one in found}
 
 
 def test_what_people_need_is_shown(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,7 +144,7 @@ def test_what_people_need_is_shown(script: ModuleType, tmp_path: Path, capsys: p
     assert not any(one in capsys.readouterr().err for one in contents(tmp_path / "secrets") if one != "deployment")
     assert script.show() == 0
     shown = capsys.readouterr().out
-    for name in ("grafana-admin", "gateway-first", "clickhouse-analyst", "clickhouse-auditor"):
+    for name in ("grafana-admin", "clickhouse-analyst", "clickhouse-auditor"):
         assert (tmp_path / "secrets" / name).read_text() in shown
     for name in ("clickhouse-writer", "clickhouse-admin"):
         assert (tmp_path / "secrets" / name).read_text() not in shown
