@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ Returned = TypeVar("Returned")
 
 REQUEST_TIMEOUT = 10.0
 """Seconds that one request to the brokers may take before it is retried."""
+_LATE_SECONDS = 2.0
 PATIENCE = 30.0
 """Seconds without an answer after which the brokers count as unavailable: longer than an election or a restart."""
 TRANSACTION_PATIENCE = 60.0
@@ -45,6 +47,21 @@ class KafkaUnavailableError(DependencyError):
 
 class KafkaOptionsError(UsageError):
     """librdkafka rejects the options of the settings. The message names the option and ``kafka_options``."""
+
+
+def answer_of(future: Future[Returned]) -> Returned:
+    """Return the result of a request of an admin client, but do not wait for it forever.
+
+    If the coordinator of a group restarts meanwhile, librdkafka 2.16.0 may lose the request: neither an answer nor its
+    own timeout ever arrives.
+
+    Raises:
+        KafkaException: the request failed, or has no answer in time.
+    """
+    try:
+        return future.result(REQUEST_TIMEOUT + _LATE_SECONDS)
+    except TimeoutError:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
 
 
 def is_transient(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import TopicDescription
 
 from .cluster import Cluster
-from .errors import REQUEST_TIMEOUT, KafkaUnavailableError, retry_transient
+from .errors import REQUEST_TIMEOUT, KafkaUnavailableError, answer_of, retry_transient
 from .offsets import Partition
 
 
@@ -39,7 +39,7 @@ def identify_topics(cluster: Cluster, topics: Iterable[str]) -> dict[str, TopicI
 
     def describe() -> dict[str, TopicDescription]:
         futures = cluster.admin.describe_topics(names, request_timeout=REQUEST_TIMEOUT)
-        return {name: future.result() for name, future in futures.items() if not _is_missing(name, future)}
+        return {name: _known(name, future) for name, future in futures.items()}
 
     found = {}
     for name, description in retry_transient(describe).items():
@@ -50,8 +50,10 @@ def identify_topics(cluster: Cluster, topics: Iterable[str]) -> dict[str, TopicI
     return found
 
 
-def _is_missing(name: str, future: Future[TopicDescription]) -> bool:
-    problem = future.exception()
-    if isinstance(problem, KafkaException) and problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-        raise KafkaUnavailableError(f"topic {name} does not exist: run `grantledger topics create`") from problem
-    return False
+def _known(name: str, future: Future[TopicDescription]) -> TopicDescription:
+    try:
+        return answer_of(future)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaUnavailableError(f"topic {name} does not exist: run `grantledger topics create`") from error
+        raise

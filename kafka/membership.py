@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicC
 
 from ..base.health import HEALTH
 from .cluster import Cluster
-from .errors import REQUEST_TIMEOUT
+from .errors import REQUEST_TIMEOUT, answer_of
 from .offsets import Partition
 
 log = structlog.get_logger("grantledger.kafka")
@@ -49,7 +49,7 @@ class GroupState:
 
 def group_state(cluster: Cluster, group: str) -> GroupState:
     """Return the state of a consumer group. Raises KafkaException."""
-    found = cluster.admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT)[group].result()
+    found = answer_of(cluster.admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT)[group])
     assigned = {
         member.member_id: frozenset(
             (cluster.logical(one.topic), one.partition)
@@ -64,7 +64,7 @@ def partitions_of(cluster: Cluster, topics: Collection[str]) -> list[Partition]:
     """Return the partitions that topics have now. Raises KafkaException."""
     names = TopicCollection([cluster.physical(topic) for topic in topics])
     futures = cluster.admin.describe_topics(names, request_timeout=REQUEST_TIMEOUT)
-    return [(cluster.logical(name), one.id) for name, found in futures.items() for one in found.result().partitions]
+    return [(cluster.logical(name), one.id) for name, found in futures.items() for one in answer_of(found).partitions]
 
 
 class GroupMember:

@@ -13,6 +13,7 @@ from .errors import (
     REQUEST_TIMEOUT,
     TRANSACTION_PATIENCE,
     KafkaUnavailableError,
+    answer_of,
     has_stale_leader,
     retry_transient,
 )
@@ -36,7 +37,9 @@ def offsets_at(
     def list_offsets() -> dict[Partition, int]:
         futures = cluster.admin.list_offsets(specs, isolation_level=level, request_timeout=REQUEST_TIMEOUT)
         try:
-            return {(cluster.logical(at.topic), at.partition): future.result().offset for at, future in futures.items()}
+            return {
+                (cluster.logical(at.topic), at.partition): answer_of(future).offset for at, future in futures.items()
+            }
         except KafkaException as error:
             if has_stale_leader(error):  # asking for a topic's metadata refreshes its leaders
                 for name in {at.topic for at in specs}:

@@ -58,11 +58,12 @@ class KafkaProbe:
             self._admin = AdminClient(with_errors, logger=CLIENT_LOG)
         self._errors.clear()
         try:
-            self._admin.describe_cluster(request_timeout=PROBE_SECONDS).result()
-        except KafkaException as error:
+            self._admin.describe_cluster(request_timeout=PROBE_SECONDS).result(PROBE_SECONDS + 1)
+        except (KafkaException, TimeoutError) as error:  # librdkafka may lose a request
             self._admin.poll(0)
             reasons = [one.str() for one in self._errors if one.code() != KafkaError._ALL_BROKERS_DOWN]
-            reason = short_reason(reasons[-1] if reasons else error.args[0].str())
+            own = error.args[0].str() if isinstance(error, KafkaException) else "no answer"
+            reason = short_reason(reasons[-1] if reasons else own)
             return Condition("kafka", f"waits for Kafka at {self._servers}: {reason}")
         return None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from grantledger.base.health import Health
-from grantledger.kafka import membership
+from grantledger.kafka import errors, membership
 from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.membership import CHECK_SECONDS, GroupMember, GroupState
 
@@ -78,6 +79,14 @@ def test_the_first_member_joins_again_with_the_same_callbacks(
     for name in ("on_assign", "on_revoke", "on_lost"):
         joined[2][name](consumer, [])
     assert called == ["assigned", "revoked", "revoked"]
+
+
+def test_a_request_that_librdkafka_loses_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store once waited for one until somebody ended it: the coordinator of its group had restarted."""
+    monkeypatch.setattr(errors, "REQUEST_TIMEOUT", -errors._LATE_SECONDS)
+    with pytest.raises(KafkaException) as raised:
+        errors.answer_of(Future[None]())
+    assert errors.is_transient(raised.value)
 
 
 def test_a_member_says_whether_it_has_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
