@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Command | Group] = {
     "up": Command("Run the local stack until Ctrl-C, which drains and stops it.", "up:command"),
     "demo": Command("Run the local stack with simulated traffic and one overdue grant.", "demo:command"),
     "status": Command("Show the progress of the pipeline and the state of its processes.", "status:command"),
+    "doctor": Command("Check everything that the ledger needs, and say what to do.", "doctor:command"),
     "emit": Command("Send events, given as flags or as JSON lines.", "emit:command"),
     "check-event": Command("Say all that is wrong with one event, given as bytes or JSON.", "check_event:command"),
     "check-mapping": Command(

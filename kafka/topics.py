@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ClusterMetadata, ConfigResource, NewPartitions, NewTopic, ResourceType
@@ -58,6 +58,56 @@ def create_topics(cluster: Cluster, specs: Iterable[TopicSpec], replication: int
     return [cluster.logical(name) for name in created]
 
 
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as the brokers have it.
+
+    Attributes:
+        partitions: the number of its partitions.
+        replicas: the smallest number of replicas of a partition.
+        in_sync: the smallest number of them that have everything.
+        without_leader: the number of partitions that nobody can read or write now.
+        config: every setting with its value, defaults included.
+    """
+
+    partitions: int
+    replicas: int
+    in_sync: int
+    without_leader: int
+    config: Mapping[str, str]
+
+
+def read_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> dict[str, TopicState | None]:
+    """Return the state of topics by their name on the brokers; None for one that does not exist.
+
+    Raises:
+        KafkaUnavailableError: the brokers do not answer, or refuse.
+    """
+    present, names = _metadata(cluster).topics, [cluster.physical(spec.name) for spec in specs]
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in names if name in present]
+    configs = {}
+    try:
+        if resources:
+            for resource, future in cluster.admin.describe_configs(resources, request_timeout=TIMEOUT).items():
+                configs[resource.name] = {name: one.value for name, one in future.result(TIMEOUT).items()}
+    except KafkaException as error:
+        raise unavailable("the configuration of the topics cannot be read", error) from error
+    found: dict[str, TopicState | None] = {}
+    for name in names:
+        if name not in present:
+            found[name] = None
+            continue
+        partitions = list(present[name].partitions.values())
+        found[name] = TopicState(
+            len(partitions),
+            min((len(one.replicas) for one in partitions), default=0),
+            min((len(one.isrs) for one in partitions), default=0),
+            sum(one.leader < 0 for one in partitions),
+            configs[name],
+        )
+    return found
+
+
 def check_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
     """Compare topics with their specifications; return one sentence per difference.
 
@@ -65,23 +115,26 @@ def check_topics(cluster: Cluster, specs: Iterable[TopicSpec]) -> list[str]:
         TopicError: a topic is missing.
         KafkaUnavailableError: the brokers do not answer.
     """
-    specs = _physical(cluster, specs)
-    present = _metadata(cluster).topics
-    differences = []
-    for spec in specs:
-        if spec.name not in present:
-            raise TopicError(f"topic {spec.name} does not exist: run `grantledger topics create`")
-        partitions = len(present[spec.name].partitions)
-        if partitions != spec.partitions:
-            differences.append(f"{spec.name} has {partitions} partitions; the settings require {spec.partitions}")
-    resources = [ConfigResource(ResourceType.TOPIC, spec.name) for spec in specs]
-    required = {spec.name: spec.config for spec in specs}
-    for resource, future in cluster.admin.describe_configs(resources, request_timeout=TIMEOUT).items():
-        actual = future.result(TIMEOUT)
-        for name, value in required[resource.name].items():
-            if name in actual and actual[name].value != value:
-                differences.append(f"{resource.name} has {name}={actual[name].value}; it must be {value}")
+    specs, differences = list(specs), []
+    for spec, (name, state) in zip(specs, read_topics(cluster, specs).items(), strict=True):
+        if state is None:
+            raise TopicError(f"topic {name} does not exist: run `grantledger topics create`")
+        differences += [difference for _, difference in topic_differences(name, spec, state)]
     return differences
+
+
+def topic_differences(name: str, spec: TopicSpec, state: TopicState) -> list[tuple[str, str]]:
+    """Return the settings in which a topic differs from its specification, each with a sentence about it."""
+    found = []
+    if state.partitions != spec.partitions:
+        found.append(
+            ("partitions", f"{name} has {state.partitions} partitions; the settings require {spec.partitions}")
+        )
+    for setting, value in spec.config.items():
+        actual = state.config.get(setting, value)
+        if actual != value:
+            found.append((setting, f"{name} has {setting}={actual}; it must be {value}"))
+    return found
 
 
 def check_lifecycle_shards(cluster: Cluster) -> None:

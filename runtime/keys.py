@@ -66,7 +66,8 @@ class PrivateKeyFile:
             raise KeyUnavailableError(problem) from error
 
 
-def _log_key(settings: Settings) -> PrivateKeyFile:
+def log_key_file(settings: Settings) -> PrivateKeyFile:
+    """Return the private key of the logs on disk."""
     return PrivateKeyFile(
         settings.private_key_path, "key_file", passphrase(settings), "key_passphrase or key_passphrase_file",
         "A new ledger: create it with `grantledger init`. An existing ledger cannot continue without its key: restore "
@@ -76,7 +77,7 @@ def _log_key(settings: Settings) -> PrivateKeyFile:
 
 def load_signer(settings: Settings) -> LocalSigner:
     """Read the private key of the logs."""
-    signer = _log_key(settings).read()
+    signer = log_key_file(settings).read()
     if not settings.public_key_path.exists():  # create_key was interrupted; the folder may be read-only
         with suppress(OSError):
             _write_new(settings.public_key_path, public_pem(signer.public_key), 0o644)
@@ -87,7 +88,7 @@ def create_key(settings: Settings) -> LocalSigner:
     """Create the key pair of a new ledger. The caller has checked that no ledger exists."""
     path, public_path = settings.private_key_path, settings.public_key_path
     signer = LocalSigner.generate()
-    file = _log_key(settings)
+    file = log_key_file(settings)
     if public_path.exists() and not path.exists():
         raise KeyUnavailableError(
             f"the public key {public_path} exists without its private key {path} (key_file): restore the private key, "

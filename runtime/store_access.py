@@ -30,6 +30,9 @@ from ..sinks.states import SHOWN_SIZES, STORED_SIZES, States, reaches
 from .settings import Settings
 from .stack_file import read_stack
 
+ANSWER_SECONDS = 120.0
+ENDPOINT_SECONDS = 600.0
+"""How long an answer of a server, or of the SQL endpoint, may take by default: people ask what takes minutes."""
 STATES_SECONDS = 10.0
 """How long commands wait for the states of what is stored."""
 Role = Literal["reader", "analyst", "auditor"]
@@ -76,6 +79,7 @@ def open_store(
     read_only: bool = False,
     shared: bool = False,
     role: Role = "reader",
+    answer_seconds: float | None = None,
 ) -> Iterator[Client]:
     """Open the store for reading.
 
@@ -84,12 +88,13 @@ def open_store(
             People's statements run with the rights and limits of an analyst or auditor, and are recorded.
         read_only: reject statements that do not only read. ``readonly`` and the user's rights enforce this on a server,
             the SQL endpoint on the embedded engine.
+        answer_seconds: how long an answer may take.
         shared: never open the folder of the embedded engine here, because its owner could not start meanwhile. A local
             stack that runs is such an owner: it restarts its store.
     """
     address = store_address(settings)
     if not address.embedded:
-        with connect(address, create=False) as client:
+        with connect(address, create=False, answer_seconds=answer_seconds or ANSWER_SECONDS) as client:
             if read_only:
                 client.set_client_setting("readonly", "2")
             yield client
@@ -99,7 +104,7 @@ def open_store(
     except AddressFileError as error:
         raise StoreUnavailableError(str(error)) from error
     if endpoint is not None:
-        with _endpoint_client(endpoint, address, role) as client:
+        with _endpoint_client(endpoint, address, role, answer_seconds) as client:
             yield client
         return
     if read_stack(settings.data_dir):
@@ -151,9 +156,11 @@ def open_store_to_write(settings: Settings) -> Iterator[Client]:
 
 
 @contextmanager
-def ask_store(settings: Settings, *, read_only: bool = True, shared: bool = False) -> Iterator[Ask]:
+def ask_store(
+    settings: Settings, *, read_only: bool = True, shared: bool = False, answer_seconds: float | None = None
+) -> Iterator[Ask]:
     """Open the store for queries. Arguments as for :func:`open_store`; times in rows have their zone, UTC."""
-    with open_store(settings, read_only=read_only, shared=shared) as client:
+    with open_store(settings, read_only=read_only, shared=shared, answer_seconds=answer_seconds) as client:
 
         def ask(sql: str, **values: object) -> list[Row]:
             try:
@@ -194,7 +201,9 @@ def clickhouse_message(error: Exception) -> str:
     return text[max(text.find("Code:"), 0) :].split("\n", 1)[0].partition(" (for url ")[0]
 
 
-def _endpoint_client(endpoint: EndpointAddress, address: StoreAddress, role: Role) -> Client:
+def _endpoint_client(
+    endpoint: EndpointAddress, address: StoreAddress, role: Role, answer_seconds: float | None = None
+) -> Client:
     # The endpoint runs everything with readonly=1, so the client would reject every setting. The endpoint decides
     # which settings it accepts.
     common.set_setting("invalid_setting_action", "send")
@@ -207,7 +216,7 @@ def _endpoint_client(endpoint: EndpointAddress, address: StoreAddress, role: Rol
             username=credential.user,
             password=credential.password,
             database=address.database,
-            send_receive_timeout=600,
+            send_receive_timeout=answer_seconds or ENDPOINT_SECONDS,
             autogenerate_session_id=False,
         )
     except (ClickHouseError, OSError) as error:

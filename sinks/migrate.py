@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
@@ -28,7 +29,9 @@ ENGINE = MergeTree ORDER BY version
 COMMENT 'Migrations of this store that have been applied'
 """
 _HAS_RECORD = "SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = 'migrations'"
-_APPLIED = "INSERT INTO migrations SELECT {version:UInt32}, {name:String}, {sha256:String}, now64(6, 'UTC')"
+APPLIED = "SELECT version, name, sha256 FROM migrations"
+"""Reads the migrations that a store has."""
+_INSERT = "INSERT INTO migrations SELECT {version:UInt32}, {name:String}, {sha256:String}, now64(6, 'UTC')"
 
 
 class MigrationError(StoppedError):
@@ -71,7 +74,12 @@ def pending(client: Client) -> list[Migration]:
     # Not CREATE IF NOT EXISTS: a server demands the right to create, also where there is nothing to create.
     if not client.query(_HAS_RECORD).result_rows[0][0]:
         client.command(_RECORD)
-    applied = {row[0]: row for row in client.query("SELECT version, name, sha256 FROM migrations").result_rows}
+    return not_in(client.query(APPLIED).result_rows)
+
+
+def not_in(rows: Iterable[Sequence[Any]]) -> list[Migration]:
+    """Return the migrations that are not among those applied, which are the rows of ``APPLIED``. Raises the same."""
+    applied = {row[0]: row for row in rows}
     missing = []
     for migration in available():
         row = applied.pop(migration.version, None)
@@ -97,7 +105,7 @@ def migrate(client: Client, level: int | None = None) -> list[Migration]:
         for statement in migration.statements:
             client.command(repeatable(statement))
         # Not `insert`: that imports pandas, which takes longer than all migrations.
-        client.command(_APPLIED, {"version": migration.version, "name": migration.name, "sha256": migration.sha256})
+        client.command(_INSERT, {"version": migration.version, "name": migration.name, "sha256": migration.sha256})
     return done
 
 
