@@ -19,7 +19,8 @@ from ...sinks.clickhouse import StoreUnavailableError
 from ..initialise import required_topics
 from ..keys import load_public_key
 from ..loopback_ports import HOST
-from ..settings import Settings, read_stack
+from ..settings import Settings
+from ..stack_file import read_stack
 from ..store_access import ask_store
 from . import brokers, clocks, keys, logs, machine, processes, spools, store, topics
 from .diagnosis import Diagnosis, Subject

@@ -16,7 +16,8 @@ from ...kafka.errors import unavailable
 from ...kafka.membership import group_state
 from ...schemas.topics import seal_group, store_group, watch_group
 from ..process_health import ProcessHealth, read_health
-from ..settings import Settings, is_running
+from ..settings import Settings
+from ..stack_file import is_running
 from ..status import processes_here
 from .diagnosis import Diagnosis, Subject
 
