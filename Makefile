@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 COMPILED := .venv/.compiled
 
-.PHONY: demo test test-slow lint bench dist lock clean
+.PHONY: demo test test-slow test-docker lint bench dist lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/grantledger demo --data $(DATA)
@@ -20,6 +20,12 @@ test: $(INSTALLED) $(COMPILED)
 
 test-slow: $(INSTALLED) $(COMPILED)
 	GRANTLEDGER_TEST_SLOW=1 $(PYTEST)
+
+# Needs a Docker engine with BuildKit; DOCKER=/usr/bin/docker chooses the client. docs/containers.md has the details.
+DOCKER ?= docker
+test-docker: $(INSTALLED)
+	DOCKER=$(DOCKER) tests/docker/build_images.sh
+	$(BIN)/pytest -n 0 -m docker tests/docker
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

@@ -49,7 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(reason)
-    folders = ["unit", "stack", "fault"]
+    if "docker" not in str(config.getoption("markexpr")):
+        reason = pytest.mark.skip(reason="needs a Docker engine and our image: make test-docker")
+        for item in items:
+            if "docker" in item.keywords and item.path.parent.name == "docker":
+                item.add_marker(reason)
+    folders = ["unit", "stack", "fault", "docker"]
     if hasattr(config, "workerinput"):  # pytest-xdist
         folders.reverse()
         places = {name: place for place, name in enumerate(LONGEST)}

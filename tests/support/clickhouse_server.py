@@ -10,6 +10,7 @@ roles and row policies are parsed and do nothing.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import sys
 import tempfile
@@ -148,7 +149,7 @@ def main() -> None:
     Handler.folder = f"{folder}?config-file={sys.argv[5]}" if len(sys.argv) > 5 else str(folder)
     keeps_the_engine = chdb.connect(Handler.folder)
     Handler.credential = (user, password)
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer((os.environ.get("HOST", "127.0.0.1"), port), Handler)
     print(server.server_port, flush=True)
     server.serve_forever()
     keeps_the_engine.close()
