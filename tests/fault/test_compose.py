@@ -1,0 +1,123 @@
+"""The whole of docker-compose.yml with stand-ins for the official images: an overdue grant, its page, its proof.
+
+docker compose build && GRANTLEDGER_TEST_SLOW=1 .venv/bin/pytest -n 0 tests/fault/test_compose.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.alertmanager import programs_or_skip
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+FILES = ("docker-compose.yml", "tests/support/compose/stand-ins.yml")
+IMAGE = "grantledger:local"
+SECONDS = 600
+LASTING = {"alert", "anchor", "gateway", "seal", "store", "sweep", "watch"}
+
+
+class Stack:
+    """A project of Docker Compose."""
+
+    def __init__(self, name: str) -> None:
+        self.command = ["docker", "compose", "-p", name, *(part for file in FILES for part in ("-f", file))]
+        programs = programs_or_skip()["promtool"].parents[2]
+        self.environment = {**os.environ, "PROGRAMS": str(programs)}
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*self.command, *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
+            timeout=SECONDS,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{arguments}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run("run", "--rm", "-T", "--no-deps", "cli", *arguments, check=check)
+
+    def healthy(self) -> bool:
+        listed = map(json.loads, self.run("ps", "--format", "json").stdout.splitlines())
+        return {one["Service"] for one in listed if one["Health"] == "healthy"} >= LASTING
+
+    def alerts(self) -> list[dict[str, Any]]:
+        amtool = "/programs/usr/bin/amtool"
+        query = ("--alertmanager.url=http://127.0.0.1:9093", "alert", "query", "-o", "json")
+        found: list[dict[str, Any]] = json.loads(self.run("exec", "-T", "alertmanager", amtool, *query).stdout)
+        return [one for one in found if one["labels"]["alertname"] == "GrantledgerOverdue"]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no Docker engine answers")
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker has no compose")
+    if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode:
+        pytest.skip(f"there is no image {IMAGE}: docker compose build")
+    started = Stack(f"grantledger-test-{os.getpid()}")
+    try:
+        started.run("--profile", "demo", "up", "-d", "--no-build")
+        yield started
+    finally:
+        started.run("--profile", "demo", "down", "-v", "--timeout", "5", check=False)
+
+
+def test_a_stranger_sees_the_grant_its_page_and_its_proof(stack: Stack) -> None:
+    [alert] = wait_for(stack.alerts, "the page is in Alertmanager", limit=SECONDS)
+    assert alert["labels"]["person"] == "mallory@demo.example"
+    grant = alert["labels"]["key"]
+    assert alert["annotations"]["next_command"] == f"grantledger grants show {grant} --source demo/compose"
+    shown = stack.cli("grants", "show", grant, "--source", "demo/compose").stdout
+    assert "overdue" in shown and "covered by the signed checkpoint" in shown
+    verified = wait_for(lambda: sound(stack), "the ledger is sound", limit=SECONDS)
+    assert "SOUND" in verified
+
+
+def sound(stack: Stack) -> str:
+    done = stack.cli("verify", check=False)
+    assert done.returncode in (0, 2, 3, 4), done.stdout  # nothing stored yet, behind, no anchor yet
+    return done.stdout if done.returncode == 0 else ""
+
+
+def test_the_gateway_takes_events_over_tls(stack: Stack, tmp_path: Path) -> None:
+    stack.run("cp", "gateway:/data/published", str(tmp_path))
+    port = stack.run("port", "gateway", "8480").stdout.strip().rpartition(":")[2]
+    user = (tmp_path / "published" / "events.curl").read_text().split('"')[1]
+    event = {"event_type": "session.started", "subject": "alice", "session_id": "s-1", "source": {"native_id": "job-1"}}
+    request = urllib.request.Request(
+        f"https://localhost:{port}/v1/events", json.dumps(event).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {user.partition(':')[2]}"},
+    )  # fmt: skip
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "published" / "ca.pem"))
+    with urllib.request.urlopen(request, context=trusting, timeout=60) as answer:
+        assert json.load(answer)["accepted"] == 1
+
+
+def test_it_goes_on_after_a_restart_of_its_parts(stack: Stack) -> None:
+    stack.run("kill", "seal", "watch", "store", "kafka", "clickhouse")
+    stack.run("up", "-d", "--no-build")
+    wait_for(stack.healthy, "all are healthy again", limit=SECONDS)
+    assert wait_for(lambda: sound(stack), "the ledger is sound", limit=SECONDS)
+
+
+def test_a_wrong_policy_is_named(stack: Stack, tmp_path: Path) -> None:
+    wrong = tmp_path / "policy.toml"
+    wrong.write_text("[default]\ngrace = 3\n")
+    mounted = ("-v", f"{wrong}:/compose/policy.toml:ro")
+    done = stack.run("run", "--rm", "-T", "--no-deps", *mounted, "init", check=False)
+    assert done.returncode == 2 and "/compose/policy.toml:2: default.grace: unknown key" in done.stderr
