@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -86,6 +87,7 @@ def serving(
         asks: find what it waits for whenever somebody wants to know. Default: whether Kafka answers.
     """
     configure_logs(settings)
+    faulthandler.enable()  # a library that aborts the process leaves the stack of each thread in the log
     HEALTH.begin()
     for ask_name, ask in ({"kafka": KafkaProbe(settings.cluster)} if asks is None else asks).items():
         HEALTH.asks(ask_name, ask)

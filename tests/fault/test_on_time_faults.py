@@ -125,5 +125,5 @@ def test_kafka_is_unavailable_while_access_falls_due_and_is_revoked(
     for one in recorded(pipeline):
         if one.key in late and one.event_type == "finding.resolved":
             assert one.evidence["late_seconds"] == pytest.approx(true_lateness(pipeline, one.key), abs=1e-6)
-    assert all(code == LOST for codes in supervision.ends.values() for code in codes), supervision.ends
+    assert all(code == LOST for codes in supervision.ends.values() for code in codes), supervision
     assert all(child.gave_up is None for child in pipeline.children.values())

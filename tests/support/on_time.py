@@ -149,9 +149,10 @@ def watching(pipeline: Pipeline, name: str = "watch") -> bool:
 
 @dataclass
 class Supervision:
-    """The exit codes that a supervisor saw, by process."""
+    """The exit codes that a supervisor saw, and the end of the log of what ended last, by process."""
 
     ends: dict[str, list[int]] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
 
     def check(self, children: dict[str, Child]) -> None:
         """Record which processes have ended, and restart them after a pause, as ``up`` does."""
@@ -160,6 +161,7 @@ class Supervision:
             child.restart_if_failed()
             if child.restarts > before and code is not None:
                 self.ends.setdefault(name, []).append(code)
+                self.logs[name] = child.log_path.with_suffix(".log.1").read_text("utf-8", "replace")[-4000:]
 
 
 @contextmanager
