@@ -1,38 +1,53 @@
-"""The whole of docker-compose.yml with stand-ins for the official images: an overdue grant, its page, its proof.
-
-docker compose build && GRANTLEDGER_TEST_SLOW=1 .venv/bin/pytest -n 0 tests/fault/test_compose.py
-"""
+"""The whole of docker-compose.yml with stand-ins for the official images: an overdue grant, its page, its proof."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import ssl
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.alertmanager import programs_or_skip
+from support.containers import OURS
 from support.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.docker
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("docker-compose.yml", "tests/support/compose/stand-ins.yml")
 IMAGE = "grantledger:local"
+"""What docker-compose.yml builds. Here, all services have the image of the tests instead."""
 SECONDS = 600
 LASTING = {"alert", "anchor", "gateway", "seal", "store", "sweep", "watch"}
+
+
+class AnyTag(yaml.SafeLoader):
+    """Reads also what Compose marks with !reset and !override."""
+
+
+AnyTag.add_multi_constructor("!", lambda _loader, _tag, _node: None)
 
 
 class Stack:
     """A project of Docker Compose."""
 
-    def __init__(self, name: str) -> None:
-        self.command = ["docker", "compose", "-p", name, *(part for file in FILES for part in ("-f", file))]
+    def __init__(self, name: str, folder: Path) -> None:
+        services = {
+            service: {"image": OURS}
+            for file in FILES
+            for service, one in yaml.load((ROOT / file).read_text("utf-8"), AnyTag)["services"].items()
+            if one.get("image") == IMAGE
+        }
+        images = folder / "images.yml"
+        images.write_text(yaml.safe_dump({"services": services}))
+        files = (part for one in (*FILES, str(images)) for part in ("-f", one))
+        self.command = ["docker", "compose", "-p", name, *files]
         programs = programs_or_skip()["promtool"].parents[2]
         self.environment = {**os.environ, "PROGRAMS": str(programs)}
 
@@ -59,17 +74,11 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("no Docker engine answers")
+def stack(image: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    image(OURS)
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker has no compose")
-    if subprocess.run(["docker", "image", "inspect", IMAGE], capture_output=True, check=False).returncode:
-        pytest.skip(f"there is no image {IMAGE}: docker compose build")
-    started = Stack(f"grantledger-test-{os.getpid()}")
+    started = Stack(f"grantledger-test-{os.getpid()}", tmp_path_factory.mktemp("compose"))
     try:
         started.run("--profile", "demo", "up", "-d", "--no-build")
         yield started
