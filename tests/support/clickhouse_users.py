@@ -36,7 +36,8 @@ def configuration(folder: Path, role: Role | None) -> Path:
         f"<quotas><default/></quotas><users>{_user('default', own)}"
         f"{_user(ROLES.definer, _grants([f'SELECT ON {DATABASE}.*']))}</users></clickhouse>"
     )
-    main.write_text(f"<clickhouse><users_config>{users}</users_config></clickhouse>")
+    backups = f"<backups><allowed_path>{folder}</allowed_path></backups>"
+    main.write_text(f"<clickhouse><users_config>{users}</users_config>{backups}</clickhouse>")
     return main
 
 
