@@ -25,9 +25,13 @@ from confluent_kafka.admin import (
 
 from grantledger.ledger.keys import LocalSigner, public_pem
 from grantledger.runtime.broker import LocalBroker
+from grantledger.runtime.children import ChildSpec
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.migrate import available, migrate
+from support.alerting import webhook_toml
+from support.fork_server import ForkedChild
 from support.pipeline import ANCHORED_OFTEN, WITHOUT_STATES, Pipeline
+from support.receiver import SECRET
 from support.waiting import wait_for
 
 AUTHORIZER = {
@@ -108,6 +112,40 @@ def test_a_deployment_that_is_well_has_only_the_warnings_of_one_broker(pipeline:
     assert "0 problems, " in shown.splitlines()[-1]
 
 
+def test_the_other_processes_say_whether_they_are_ready(pipeline: Pipeline, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "secret").chmod(0o600)
+    files = {
+        "alert_config": webhook_toml("pager", "http://127.0.0.1:1/", str(tmp_path / "secret")),
+        "gateway_config": '[[source]]\nname = "bot"\nsystem = "bot"\ninstance = "eu-1"\n',
+        "enforce_config": "[targets.t]\nplugin = 'exec'\ncommand = ['/bin/true']\n[[routes]]\ntarget = 't'\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        path.chmod(0o600)
+        pipeline.environment[f"GRANTLEDGER_{name.upper()}"] = str(path)
+    token = pipeline.run("gateway", "token", "bot")
+    assert token.returncode == 0, token.stderr
+    pipeline.start("alert", "gateway", "enforce")
+    follow = ForkedChild(
+        ChildSpec("follow", ("follow", "vault", str(tmp_path / "missing.log"))), pipeline.data_dir, pipeline.environment
+    )
+    pipeline.children["follow"] = follow
+    follow.start()
+    pipeline.wait_ready("alert", "gateway", "enforce")
+    told = f"waits for files: {tmp_path}/missing.log: there is no such file yet"
+    wait_for(lambda: pipeline.health("follow").waits == (told,), "follow names the file")
+    (tmp_path / "missing.log").write_text("")
+    pipeline.wait_ready("follow")
+    assert pipeline.health("gateway").notes == ("Kafka answers; the spool is empty",)
+    assert pipeline.health("enforce").notes[0].startswith("revokes nothing")
+    shown = pipeline.run("doctor").stdout
+    for name in ("alert", "gateway", "enforce", "follow"):
+        assert f"{name} (pid {pipeline.children[name].pid}) is ready" in shown, shown
+    pipeline.stop("alert", "gateway", "enforce", "follow")
+
+
 @pytest.mark.parametrize(
     ("topic", "name", "value"),
     [
@@ -137,7 +175,9 @@ def test_who_may_write(pipeline: Pipeline) -> None:
     wait_for(lambda: f"everybody may write {findings}" in problems(pipeline)[0], "the rule is found", pause=1.0)
 
 
-def test_a_process_that_was_killed_and_one_that_hangs(pipeline: Pipeline) -> None:
+def test_a_process_that_was_killed_and_one_that_hangs(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grantledger.runtime.process_health.ANSWER_SECONDS", 2.5)
+    monkeypatch.setattr("grantledger.runtime.doctor.examination.STORE_SECONDS", 1.0)
     pid = pipeline.children["anchor"].pid
     pipeline.kill("anchor")
     store = pipeline.children["store"].pid
@@ -150,7 +190,7 @@ def test_a_process_that_was_killed_and_one_that_hangs(pipeline: Pipeline) -> Non
     assert f"anchor (pid {pid}) ended without a clean stop" in found
     assert f"store (pid {store}) does not answer /readyz" in found
     pipeline.start("anchor")
-    pipeline.wait_ready()
+    pipeline.wait_ready("anchor", "store")
 
 
 def test_another_version_of_a_process(pipeline: Pipeline) -> None:
