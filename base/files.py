@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from .errors import UsageError
+
 
 def lock_file(path: Path) -> BinaryIO:
     """Create the file if there is none, and lock it until it is closed. The kernel frees it however the process ends.
@@ -46,3 +48,15 @@ def write_whole(path: Path, draft: Path, content: bytes, *, mode: int = 0o600, n
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def check_working_folder() -> None:
+    """Refuse a working folder whose ``config.xml`` the embedded ClickHouse would take for its own configuration.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if (file := Path("config.xml").absolute()).exists():
+        raise UsageError(
+            f"the embedded ClickHouse would read {file} as its configuration: start in another working folder"
+        )

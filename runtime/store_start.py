@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from pydantic import SecretStr
 
+from ..base.files import check_working_folder
 from ..schemas.own_sources import READER, STORE
 from . import landlock
 from .data_folder import close_to_others, make_folder
@@ -39,6 +40,7 @@ _NOT_NEEDED = frozenset({
 
 def start(settings: Settings) -> NoReturn:
     """Replace this process by the store in its sandbox; without Landlock, by the store alone, with a warning."""
+    check_working_folder()
     settings = settings.model_copy(update={"data_dir": settings.data_dir.resolve()})
     keys, remembered = _keys(settings) | _tls(settings), recall_endpoint(settings.data_dir)
     settings.require_deployment()

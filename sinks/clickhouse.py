@@ -17,7 +17,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import DependencyError
-from ..base.files import lock_file
+from ..base.files import check_working_folder, lock_file
 
 
 class StoreUnavailableError(DependencyError):
@@ -114,6 +114,7 @@ def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float
 
 def _client(address: StoreAddress, database: str | None, answer_seconds: float) -> Client:
     if address.embedded:
+        check_working_folder()
         return clickhouse_connect.get_client(interface="chdb", path=str(address.path), database=database)
     url = urlsplit(address.url)
     if url.scheme not in ("http", "https") or not url.hostname:

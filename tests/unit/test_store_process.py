@@ -6,9 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from grantledger.base.errors import UsageError
+from grantledger.runtime import store_start
 from grantledger.runtime.keys import create_key
 from grantledger.runtime.settings import Settings
 from grantledger.runtime.store_start import PYTHON
+from grantledger.sinks.clickhouse import StoreAddress, connect
 from support.access_store import fill
 
 SCRIPT = """
@@ -99,3 +104,14 @@ def test_the_engine_is_not_loaded_before_the_sandbox(tmp_path: Path) -> None:
         "command(Settings(data_dir=Path(sys.argv[1])))"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False).returncode == 0
+
+
+def test_a_configuration_in_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine would read it in place of its own, and with it users, paths and limits."""
+    (tmp_path / "config.xml").write_text("<clickhouse/>")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=f"{tmp_path}/config.xml"):
+        store_start.start(Settings(data_dir=tmp_path / "data", deployment="test.example"))
+    with pytest.raises(UsageError, match="another working folder"):
+        connect(StoreAddress(tmp_path / "store"))
+    assert not (tmp_path / "data").exists() and not (tmp_path / "store").exists()
