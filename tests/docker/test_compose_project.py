@@ -117,6 +117,23 @@ def test_the_gateway_takes_events_over_tls(stack: Stack, tmp_path: Path) -> None
         assert json.load(answer)["accepted"] == 1
 
 
+def test_prometheus_reads_every_process_and_finds_alertmanager(stack: Stack) -> None:
+    def scraped() -> bool:
+        up = {one["metric"]["instance"].partition(":")[0] for one in asked("query?query=up==1")["result"]}
+        return up >= LASTING | {"node-exporter"}
+
+    def asked(path: str) -> dict[str, Any]:
+        program = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
+        url = f"http://127.0.0.1:9090/api/v1/{path}"
+        found: dict[str, Any] = json.loads(stack.run("exec", "-T", "prometheus", "python", "-c", program, url).stdout)
+        return found["data"]
+
+    wait_for(scraped, "every process is scraped", limit=SECONDS)
+    [found] = asked("alertmanagers")["activeAlertmanagers"]
+    assert found["url"] == "http://alertmanager:9093/api/v2/alerts"
+    assert {one["name"] for one in asked("rules")["groups"]} >= {"grantledger-seal", "grantledger-absent"}
+
+
 def test_it_goes_on_after_a_restart_of_its_parts(stack: Stack) -> None:
     stack.run("kill", "seal", "watch", "store", "kafka", "clickhouse")
     stack.run("up", "-d", "--no-build")

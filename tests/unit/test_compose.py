@@ -198,6 +198,13 @@ def test_the_health_of_a_process_is_that_of_the_image() -> None:
             assert SERVICES[name]["healthcheck"] == {"disable": True}
 
 
+def test_nothing_is_killed_while_it_stops() -> None:
+    """As long as with systemd: TimeoutStopSec."""
+    common = (ROOT / "deploy/systemd/grantledger-.service.d/common.conf").read_text("utf-8")
+    [seconds] = re.findall(r"^TimeoutStopSec=(\d+)$", common, re.MULTILINE)
+    assert {SERVICES[name]["stop_grace_period"] for name in RUN} == {f"{seconds}s"}
+
+
 def test_kafka_keeps_its_topics_in_the_volume() -> None:
     assert mounts("kafka") == {environment("kafka")["KAFKA_LOG_DIRS"]: "kafka"}
     assert environment("kafka")["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
