@@ -52,8 +52,8 @@ class KafkaOptionsError(UsageError):
 def answer_of(future: Future[Returned]) -> Returned:
     """Return the result of a request of an admin client, but do not wait for it forever.
 
-    If the coordinator of a group restarts meanwhile, librdkafka 2.16.0 may lose the request: neither an answer nor its
-    own timeout ever arrives.
+    If a broker restarts meanwhile, librdkafka 2.16.0 may lose a request: neither an answer nor its own timeout ever
+    arrives.
 
     Raises:
         KafkaException: the request failed, or has no answer in time.

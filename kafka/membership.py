@@ -7,13 +7,14 @@ its session does not cause a rebalance: the group returns its old assignment (Ka
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 
 from ..base.health import HEALTH
 from .cluster import Cluster
@@ -22,6 +23,9 @@ from .offsets import Partition
 
 log = structlog.get_logger("grantledger.kafka")
 
+GROUP_SECONDS = 4.0
+"""Limit of a request for the state of a group. Signals are delivered after it."""
+_HEAD, _LENGTH, _COUNT = struct.Struct(">hi"), struct.Struct(">h"), struct.Struct(">i")
 CHECK_SECONDS = 10.0
 """Seconds between two checks for forgotten partitions."""
 
@@ -48,16 +52,44 @@ class GroupState:
 
 
 def group_state(cluster: Cluster, group: str) -> GroupState:
-    """Return the state of a consumer group. Raises KafkaException."""
-    found = answer_of(cluster.admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT)[group])
-    assigned = {
-        member.member_id: frozenset(
-            (cluster.logical(one.topic), one.partition)
-            for one in (member.assignment.topic_partitions if member.assignment is not None else ())
-        )
-        for member in found.members
-    }
-    return GroupState(found.state == ConsumerGroupState.STABLE, assigned)
+    """Return the state of a consumer group. Raises KafkaException.
+
+    By the older request of librdkafka: if the group's coordinator goes away meanwhile, the newer one
+    (``describe_consumer_groups``) of librdkafka 2.16.0 ends the whole process by a failed assertion, or never answers.
+    """
+    listed: list[Any] = cluster.admin.list_groups(group, timeout=GROUP_SECONDS)
+    found = next((one for one in listed if one.id == group), None)
+    if found is None:
+        return GroupState(stable=False, assigned={})
+    if found.error is not None:
+        raise KafkaException(found.error)
+    assigned = {}
+    for member in found.members:
+        partitions = assigned_partitions(member.assignment)
+        assigned[member.id] = frozenset((cluster.logical(topic), number) for topic, number in partitions)
+    return GroupState(found.state == "Stable", assigned)
+
+
+def assigned_partitions(assignment: bytes) -> list[Partition]:
+    """Return the partitions in the assignment of a member, as Kafka's consumers encode it.
+
+    The format is ConsumerProtocolAssignment in Kafka's message definitions: i16 version, an array of topics with their
+    names and partitions, user data.
+    """
+    found: list[Partition] = []
+    if len(assignment) < _HEAD.size:
+        return found
+    _, topics = _HEAD.unpack_from(assignment)
+    at = _HEAD.size
+    for _ in range(topics):
+        (length,) = _LENGTH.unpack_from(assignment, at)
+        at += _LENGTH.size
+        name = assignment[at : at + length].decode()
+        (count,) = _COUNT.unpack_from(assignment, at := at + length)
+        at += _COUNT.size
+        found += [(name, number) for number in struct.unpack_from(f">{count}i", assignment, at)]
+        at += 4 * count
+    return found
 
 
 def partitions_of(cluster: Cluster, topics: Collection[str]) -> list[Partition]:

@@ -81,6 +81,15 @@ def test_the_first_member_joins_again_with_the_same_callbacks(
     assert called == ["assigned", "revoked", "revoked"]
 
 
+def test_the_assignment_of_a_member_is_read() -> None:
+    """The bytes that a broker sent for a member with three partitions of one topic."""
+    sent = bytes.fromhex("0000 00000001 0001 74 00000003 00000000 00000001 00000002 00000000")
+    assert membership.assigned_partitions(sent) == [("t", 0), ("t", 1), ("t", 2)]
+    two = bytes.fromhex("0001 00000002 0001 61 00000001 00000005 0002 6262 00000000 ffffffff")
+    assert membership.assigned_partitions(two) == [("a", 5)]
+    assert membership.assigned_partitions(b"") == [], "a member that has none yet"
+
+
 def test_a_request_that_librdkafka_loses_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store once waited for one until somebody ended it: the coordinator of its group had restarted."""
     monkeypatch.setattr(errors, "REQUEST_TIMEOUT", -errors._LATE_SECONDS)
