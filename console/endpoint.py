@@ -25,7 +25,7 @@ from starlette.routing import Route
 from ..base.errors import UsageError
 from .address import EndpointAddress, EndpointCredential
 from .engine import EngineConnection
-from .http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections
+from .http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections, ServerLoop
 from .query_log import QueryLog
 from .query_spool import QuerySpool
 from .roles import ANALYST, AUDITOR, READER, Role
@@ -97,7 +97,11 @@ class SqlEndpoint:
             pairs = zip(self._servers, listeners, strict=True)
             await asyncio.gather(*(server.serve(sockets=[socket_of]) for server, (socket_of, _) in pairs))
 
-        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="sql-endpoint", daemon=True)
+        def run() -> None:
+            with asyncio.Runner(loop_factory=ServerLoop) as runner:
+                runner.run(serve())
+
+        self._thread = threading.Thread(target=run, name="sql-endpoint", daemon=True)
         self._thread.start()
         while not all(server.started for server in self._servers):
             if not self._thread.is_alive():

@@ -16,6 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 # From the connection, or from the end of the last answer, to the end of the next header, without a password.
 SECONDS_TO_SEND_A_HEADER: Final = 10
+# Before that, over TLS. A connection counts only after it.
+SECONDS_TO_SHAKE_HANDS: Final = 5.0
 # The same once a request had the right password: pools of database drivers keep connections.
 SECONDS_TO_STAY_IDLE: Final = 60
 # A client that is still sending when its request is rejected would lose the answer if the connection closed at once.
@@ -106,6 +108,16 @@ class StrictConnection(h11.Connection):
             self.error = error
             raise
         return event
+
+
+class ServerLoop(asyncio.SelectorEventLoop):
+    """The event loop of a server. Over TLS, a client that only connects is closed soon, not after asyncio's 60 s."""
+
+    def create_server(self, *arguments: Any, **options: Any) -> Any:
+        """As in asyncio."""
+        if options.get("ssl") is not None:
+            options.setdefault("ssl_handshake_timeout", SECONDS_TO_SHAKE_HANDS)
+        return super().create_server(*arguments, **options)
 
 
 class Connections:

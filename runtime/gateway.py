@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException, Producer
 from ..base.errors import GrantledgerError
 from ..base.health import HEALTH, Ask
 from ..base.toml import ConfigError
-from ..console.http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections, LimitedProtocol
+from ..console.http_protocol import MOST_HEADER_BYTES, SECONDS_TO_STAY_IDLE, Connections, LimitedProtocol, ServerLoop
 from ..kafka.client_log import CLIENT_LOG
 from ..kafka.topics import check_lifecycle_shards
 from ..producers.gateway.app import Gateway
@@ -169,7 +169,12 @@ class GatewayServer:
             await self._gateway.report(last=True)
 
         self._delivery.start()
-        thread = threading.Thread(target=lambda: asyncio.run(serve()), name="gateway-http", daemon=True)
+
+        def run() -> None:
+            with asyncio.Runner(loop_factory=ServerLoop) as runner:
+                runner.run(serve())
+
+        thread = threading.Thread(target=run, name="gateway-http", daemon=True)
         thread.start()
         log.info("listening", url=self.url, syslog=self.syslog_addresses, sources=len(self._config.source))
         while not self._stop.wait(0.5) and thread.is_alive():

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 
 import h11
 import pytest
 
 from grantledger.console import http_protocol
-from grantledger.console.http_protocol import MOST_HEADER_BYTES, MOST_HEADER_LINES, MOST_SMALL_CHUNKS, StrictConnection
+from grantledger.console.http_protocol import (
+    MOST_HEADER_BYTES,
+    MOST_HEADER_LINES,
+    MOST_SMALL_CHUNKS,
+    ServerLoop,
+    StrictConnection,
+)
+from grantledger.runtime.self_signed import ensure_certificate
+from grantledger.runtime.tcp_listener import server_tls, tcp_listener
 
 GOOD = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nSELECT 1"
 
@@ -163,3 +173,21 @@ def test_the_limits_apply_to_each_request_of_a_connection() -> None:
         connection.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
         connection.send(h11.EndOfMessage())
         connection.start_next_cycle()
+
+
+def test_a_client_that_does_not_shake_hands_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "SECONDS_TO_SHAKE_HANDS", 0.2)
+    made = ensure_certificate(tmp_path, ["127.0.0.1"])
+    listener = tcp_listener(("127.0.0.1", 0))
+
+    async def read() -> bytes:
+        tls = server_tls(made.certificate, made.key)
+        async with await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=listener, ssl=tls):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            async with asyncio.timeout(30):
+                received = await reader.read()
+            writer.close()
+        return received
+
+    with asyncio.Runner(loop_factory=ServerLoop) as runner:
+        assert runner.run(read()) == b""
