@@ -208,6 +208,9 @@ def test_lost_answers_and_a_killed_server_duplicate_nothing(
         wait_for(lambda: proxy.lost >= 3, "answers were lost")
         server.kill()
         wait_for(lambda: "clickhouse_url" in second.log("store"), "the dead server is reported")
+        told = lambda: [one for one in second.health("store").waits if one.startswith("waits for ClickHouse at ")]  # noqa: E731
+        wait_for(told, "the store says what it waits for")
+        assert not second.health("store").hanging
         server.start()
         wait_for(lambda: len(load.sent) > 400, "the load continues")
         proxy.broken = True
@@ -221,6 +224,7 @@ def test_lost_answers_and_a_killed_server_duplicate_nothing(
 
         wait_for(stored, "the store runs")
         wait_until_stored(second, limit=300, watch=True)
+        second.wait_ready("store")
         second.environment["GRANTLEDGER_CLICKHOUSE_URL"] = server.url
         assert_exactly_once(second, sent)
         assert "Traceback" not in second.log("store")
