@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from grantledger.ledger.keys import LogKeys, read_public_pem
+from grantledger.ledger.key_list import read_key_list
 from grantledger.sinks.clickhouse import StoreAddress, connect, stop_merges
 from grantledger.verifier.clickhouse_source import ClickHouseEvidence
 from grantledger.verifier.procedure import verify
@@ -15,11 +15,11 @@ from grantledger.verifier.procedure import verify
 def main() -> None:
     """Verify with one process per processor."""
     folder = Path(sys.argv[1])
-    key = read_public_pem((folder / "keys" / "log.pub").read_bytes())
+    keys = read_key_list((folder / "keys" / "log.pub").read_bytes())
     with connect(StoreAddress(folder / "clickhouse")) as client:
         stop_merges(client)
         origin = client.query("SELECT any(origin) FROM origins").result_rows[0][0]
-        result = verify(ClickHouseEvidence(client, origin.split("/")[0]), LogKeys.single(key))
+        result = verify(ClickHouseEvidence(client, origin.split("/")[0]), keys)
     if not result.sound:
         raise RuntimeError(str(result.problems))
     print(json.dumps(result.entries / result.seconds))

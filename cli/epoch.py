@@ -10,9 +10,10 @@ import typer
 
 from ..base.errors import UsageError
 from ..base.text import printable
+from ..ledger.keys import LogKeys
 from ..runtime.epochs.anchors import AnchorEpochPlan
 from ..runtime.epochs.reopening import PartitionCountPlan, Plan, Reopening, log_name, open_epochs, select
-from ..runtime.keys import load_signer
+from ..runtime.keys import load_signers
 from ..runtime.sealed_logs import sealed_logs
 from ..runtime.settings import Settings
 from ..runtime.source_keys import own_signer
@@ -71,8 +72,8 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
     an option is wrong; 3 the copies of a log contradict one another, or changed meanwhile: a person must investigate.
     """
     reason = required(reason, "--reason")
-    signer = load_signer(settings)
-    with _reopening(settings, without_store=without_store, public_key=signer.public_key) as reopening:
+    signers = load_signers(settings)
+    with _reopening(settings, without_store=without_store, keys=signers.keys) as reopening:
         plans = select(reopening.plans(), logs or [])
         if not plans:
             fail("no log is stopped: there is nothing to open")
@@ -81,8 +82,8 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
         who = person(name)
         if not yes and not typer.confirm(f"Continue {len(plans)} log(s) in this way, as {who}? There is no undo."):
             raise typer.Exit(1)
-        sealed = sealed_logs(settings, OPERATOR, signer.public_key)
-        open_epochs(reopening, sealed, signer, own_signer(settings, OPERATOR), plans, person=who, reason=reason)
+        sealed = sealed_logs(settings, OPERATOR, signers.keys)
+        open_epochs(reopening, sealed, signers.newest, own_signer(settings, OPERATOR), plans, person=who, reason=reason)
     for plan in plans:
         done = f"{plan.smaller} has {plan.wanted} partitions" if isinstance(plan, PartitionCountPlan) else "continues"
         typer.echo(f"{log_name(plan)}: {done}")
@@ -93,10 +94,10 @@ def open_command(  # noqa: PLR0917 - one parameter per flag
 
 
 @contextmanager
-def _reopening(settings: Settings, *, without_store: bool, public_key: bytes | None = None) -> Iterator[Reopening]:
+def _reopening(settings: Settings, *, without_store: bool, keys: LogKeys | None = None) -> Iterator[Reopening]:
     if not without_store:
         load_engine_early(settings)
-    logs = sealed_logs(settings, OPERATOR, public_key)
+    logs = sealed_logs(settings, OPERATOR, keys)
     if without_store:
         yield Reopening(settings, logs, None)
         return

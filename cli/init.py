@@ -8,7 +8,7 @@ import typer
 
 from ..base.errors import UsageError
 from ..runtime.initialise import initialise
-from ..runtime.keys import load_public_key
+from ..runtime.keys import load_log_keys
 from ..runtime.settings import Settings
 from .keys import print_verifier_keys
 from .output import Output, text_column
@@ -59,7 +59,7 @@ def command(
         raise UsageError("--tenant and --dry-run belong to --clickhouse-roles")
     settings.cluster().check_answers()
     created = initialise(settings, person(name))
-    print_verifier_keys(settings, output, load_public_key(settings))
+    print_verifier_keys(settings, output, load_log_keys(settings))
     output.note(f"created {created} topics and the private key {settings.private_key_path}: back it up now")
     output.note("next: grantledger run seal, and the other processes (docs/operations.md)")
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..base.errors import GrantledgerError, UsageError
 from ..base.text import printable
 from ..ledger.keys import LogKeys
-from ..runtime.keys import load_public_key
+from ..runtime.keys import load_log_keys
 from ..runtime.settings import Settings
 from ..runtime.store_access import is_live, load_engine_early, open_store
 from ..verifier.clickhouse_source import ClickHouseEvidence
@@ -55,7 +55,9 @@ def command(
     ] = EvidenceSource.clickhouse,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="Public key of the logs, PEM. Auditors use their own copy. Default: beside the private key."),
+        typer.Option(
+            help="Public keys of the logs (log.pub). Auditors use their own copy. Default: beside the private key."
+        ),
     ] = None,
     anchors: Annotated[
         Path | None,
@@ -103,7 +105,7 @@ def _run(
     states: bool,
     quiet: bool,
 ) -> VerifyReport:
-    deployment, key = settings.require_deployment(), load_public_key(settings, public_key)
+    deployment, keys = settings.require_deployment(), load_log_keys(settings, public_key)
     if anchors is not None and not (anchors.is_file() and os.access(anchors, os.R_OK)):
         raise UsageError(f"the anchor file {anchors} cannot be read (--anchors)")
     state = read_state(state_file, deployment) if state_file is not None else None
@@ -111,7 +113,7 @@ def _run(
     file = anchors or settings.anchor_path
     missing = OutsideAnchors(missing=f"the file of anchors {file} does not exist (--anchors)")
     outside = read_outside(file) if file.exists() else missing
-    report = _verify(settings, source, key, outside, state, states=states, quiet=quiet)
+    report = _verify(settings, source, keys, outside, state, states=states, quiet=quiet)
     report.own_anchor_file = "" if anchors is not None else str(file)
     if state_file is not None and state is not None:
         if report.sound or report.verdict is Verdict.behind:
@@ -138,7 +140,7 @@ def _first_line(error: Exception) -> str:
 def _verify(
     settings: Settings,
     source: EvidenceSource,
-    key: bytes,
+    keys: LogKeys,
     outside: OutsideAnchors,
     state: RememberedHeads | None,
     *,
@@ -155,7 +157,7 @@ def _verify(
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total or None)
 
-        deployment, keys = settings.require_deployment(), LogKeys.single(key)
+        deployment = settings.require_deployment()
         if source is EvidenceSource.kafka:
             cluster = settings.cluster()
             cluster.check_answers()

@@ -1,4 +1,4 @@
-"""Ed25519 keys (RFC 8032): the signer, PEM files, and which public key a log was signed with at which size."""
+"""Ed25519 keys (RFC 8032): the signer, PEM files, and which key signs a log at which size."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from .entry import split_origin
+
 
 class KeyFormatError(ValueError):
     """Key material that cannot be read. The message never contains any of it."""
@@ -25,10 +27,31 @@ class KeyFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LogKey:
-    """One public key, 32 raw bytes, and by origin the smallest checkpoint size that it signs; 0 where none is given."""
+    """One public key, 32 raw bytes, and from where on it signs.
+
+    Attributes:
+        first_sizes: the smallest checkpoint size that it signs, by origin; at most one epoch of each log. Of the first
+            key of a deployment it is empty.
+    """
 
     public_key: bytes
     first_sizes: Mapping[str, int] = field(default_factory=dict)
+    _begins: Mapping[str, tuple[int, int]] = field(init=False, repr=False, compare=False)
+    """Epoch and size from which it signs, by origin without the epoch."""
+
+    def __post_init__(self) -> None:
+        begins = {}
+        for origin, size in self.first_sizes.items():
+            log, epoch = split_origin(origin)
+            if log in begins:
+                raise ValueError(f"{log} is listed in two epochs")
+            begins[log] = (epoch, size)
+        object.__setattr__(self, "_begins", begins)
+
+    def signs(self, log: str, epoch: int, size: int) -> bool:
+        """Whether the key, or a later one, signs the checkpoint of this size."""
+        begin = self._begins.get(log)
+        return begin is None or begin <= (epoch, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +68,32 @@ class LogKeys:
         """Return the keys of a deployment whose key never changed."""
         return cls((LogKey(public_key),))
 
+    @property
+    def newest(self) -> bytes:
+        """The public key that signs everything from now on, except the heads of logs without an entry since."""
+        return self.keys[-1].public_key
+
+    def periods(self, origin: str) -> list[tuple[int, bytes]]:
+        """Return the keys that sign a log, each with the first checkpoint size that it signs."""
+        found: list[tuple[int, bytes]] = []
+        for size in sorted({0, *(key.first_sizes.get(origin, 0) for key in self.keys)}):
+            if not found or found[-1][1] != self.at(origin, size):
+                found.append((size, self.at(origin, size)))
+        return found
+
     def at(self, origin: str, size: int) -> bytes:
-        """Return the public key that signs the checkpoint of this size: the newest key that holds by then."""
-        for key in reversed(self.keys[1:]):
-            if key.first_sizes.get(origin, 0) <= size:
-                return key.public_key
+        """Return the public key that signs the checkpoint of this size: the newest key that holds by then.
+
+        A log that a key does not list was opened after the change, and so was a later epoch of a listed log.
+        """
+        if len(self.keys) > 1:
+            try:
+                log, epoch = split_origin(origin)
+            except ValueError:  # no log of ours; other checks refuse it
+                return self.newest
+            for key in reversed(self.keys[1:]):
+                if key.signs(log, epoch, size):
+                    return key.public_key
         return self.keys[0].public_key
 
 
@@ -64,6 +108,28 @@ class Signer(Protocol):
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte Ed25519 signature (RFC 8032 section 5.1.6) over the message."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogSigners:
+    """The signers that a sealer has, by public key: the newest, and older ones for logs without an entry since."""
+
+    keys: LogKeys
+    signers: Mapping[bytes, Signer]
+
+    @classmethod
+    def single(cls, signer: Signer) -> LogSigners:
+        """Return the signer of a deployment whose key never changed."""
+        return cls(LogKeys.single(signer.public_key), {signer.public_key: signer})
+
+    @property
+    def newest(self) -> Signer:
+        """The signer of everything but the heads of logs without an entry since the last change."""
+        return self.signers[self.keys.newest]
+
+    def at(self, origin: str, size: int) -> Signer | None:
+        """Return the signer of the checkpoint of this size; None if its private key is not here."""
+        return self.signers.get(self.keys.at(origin, size))
 
 
 class LocalSigner:

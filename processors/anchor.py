@@ -133,7 +133,7 @@ class Anchorer:
             try:
                 last = target.last()
                 if last is not None:
-                    check_anchor(last, self._signer.public_key)
+                    check_anchor(last, self._logs.keys.at(last.origin, last.index + 1))
                     found[target.name] = last
             except AnchorTargetError as error:
                 log.error("anchor_target_unavailable", target=target.name, reason=str(error))

@@ -7,9 +7,10 @@ import operator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ..base.errors import UsageError
 from ..ledger import batch as batches
 from ..ledger.batch import Head, Records, SealedBatch
-from ..ledger.keys import Signer
+from ..ledger.keys import LogSigners
 from ..schemas.event import ACTIVITY_TOPIC, QUERIES_TOPIC
 
 MAX_LINGER = 0.2
@@ -18,6 +19,10 @@ MAX_LINGER = 0.2
 
 class RecordOrderError(ValueError):
     """Records of a partition did not arrive in offset order."""
+
+
+class SignerMissingError(UsageError):
+    """The private key that signs a checkpoint is not here."""
 
 
 def linger_of(topic: str, linger: float) -> float:
@@ -50,16 +55,25 @@ class PartitionBuffer:
         """Return when the records must be sealed; infinite if there are none."""
         return math.inf if self.oldest_at is None else self.oldest_at + self.linger
 
-    def must_state_head(self, now: float, interval: float) -> bool:
-        """Whether the head must be written even if there are no records."""
-        return self.is_new or now - self.stated_at >= interval
+    def is_due(self, now: float, interval: float, signers: LogSigners) -> bool:
+        """Whether the records must be sealed, or the head stated again."""
+        return self.due_at() <= now or self.must_state_head(now, interval, signers)
+
+    def must_state_head(self, now: float, interval: float, signers: LogSigners) -> bool:
+        """Whether the head must be written even if there are no records.
+
+        If the log has no entry since the key was changed, its head is signed by an older key. Without that private key
+        the head is not stated again: the batch that has it stays the last one.
+        """
+        due = self.is_new or now - self.stated_at >= interval
+        return due and signers.at(self.head.genesis.origin, self.head.size) is not None
 
     @property
     def next_head(self) -> Head:
         """The head once the sealed batches are committed."""
         return self.batches[-1][1] if self.batches else self.head
 
-    def seal(self, signer: Signer, now: datetime, position: int = 0) -> None:
+    def seal(self, signers: LogSigners, now: datetime, position: int = 0) -> None:
         """Seal the records as one batch; without records, restate the head.
 
         Args:
@@ -69,12 +83,16 @@ class PartitionBuffer:
 
         Raises:
             RecordOrderError: the offsets do not rise.
+            SignerMissingError: a checkpoint of this size is signed by a private key that is not here.
         """
         records, next_offset = self.records, self.next_head.next_offset
         if records.offsets:
             if records.offsets[0] < next_offset or any(map(operator.ge, records.offsets, records.offsets[1:])):
                 raise RecordOrderError(f"{self.head.genesis.origin}: records arrived out of order; they are read again")
             next_offset = records.offsets[-1] + 1
+        origin, size = self.head.genesis.origin, self.next_head.size + len(records)
+        if (signer := signers.at(origin, size)) is None:
+            raise SignerMissingError(f"the private key that signs {origin} with {size} entries is not here (key_file)")
         self.batches.append(batches.seal(self.next_head, records, max(next_offset, position), now, signer))
         self.records, self.payload = Records(), 0
 

@@ -36,7 +36,7 @@ from ..kafka.transactional_writer import TransactionalWriter
 from ..ledger import batch as batches
 from ..ledger.batch import MAX_ENTRIES, MAX_PAYLOAD_BYTES
 from ..ledger.entry import FLAG_LOG_APPEND_TIME, NO_HEADERS, encode_headers, origin_of
-from ..ledger.keys import Signer
+from ..ledger.keys import LogSigners
 from ..schemas.codec import EventEncoder
 from ..schemas.event import FINDINGS_TOPIC, Event
 from ..schemas.topics import INPUT_TOPICS, seal_group, sealed
@@ -84,12 +84,12 @@ class Sealer:
         self,
         logs: SealedLogs,
         config: SealerConfig,
-        signer: Signer,
+        signers: LogSigners,
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._logs, self._cluster, self._config, self._signer = logs, logs.cluster, config, signer
+        self._logs, self._cluster, self._config, self._signers = logs, logs.cluster, config, signers
         self._clock, self._now = clock, now
         member = f"{logs.deployment}-seal-{config.instance}"
         self._writer = TransactionalWriter(self._cluster, member, signer=logs.signer, stopping=lambda: self._stopping)
@@ -187,7 +187,7 @@ class Sealer:
         buffers, now = self._buffers.values(), self._clock()
         if self._findings or sum(len(buffer.batches) for buffer in buffers) >= BATCHES_PER_TRANSACTION:
             return True
-        return any(buffer.due_at() <= now or buffer.must_state_head(now, self._config.restate) for buffer in buffers)
+        return any(buffer.is_due(now, self._config.restate, self._signers) for buffer in buffers)
 
     def _take(self, messages: list[Message]) -> None:
         """Append records to the columns of their buffers. The hot path: one method call per field, nothing else."""
@@ -210,7 +210,7 @@ class Sealer:
             size = (len(value) if value else 0) + (len(key) if key else 0) + len(encoded)
             records = buffer.records
             if records.offsets and (len(records.offsets) >= MAX_ENTRIES or buffer.payload + size > MAX_PAYLOAD_BYTES):
-                buffer.seal(self._signer, self._now())
+                buffer.seal(self._signers, self._now())
                 records = buffer.records
             records.flags.append(FLAG_LOG_APPEND_TIME if kind == TIMESTAMP_LOG_APPEND_TIME else 0)
             records.offsets.append(message.offset())  # type: ignore[arg-type]
@@ -236,8 +236,8 @@ class Sealer:
         positions = self._positions()
         for partition, buffer in self._buffers.items():
             records_due = buffer.records.offsets and buffer.due_at() <= due_by
-            if records_due or buffer.must_state_head(now, self._config.restate):
-                buffer.seal(self._signer, self._now(), positions[partition])
+            if records_due or buffer.must_state_head(now, self._config.restate, self._signers):
+                buffer.seal(self._signers, self._now(), positions[partition])
         sealed_buffers = {partition: buffer for partition, buffer in self._buffers.items() if buffer.batches}
         if not sealed_buffers and not self._findings:
             return

@@ -1,16 +1,17 @@
-"""The key pair of the logs on disk: created once, mode 0600, never replaced."""
+"""The keys of the logs on disk: private keys with mode 0600, and the list of the public keys."""
 
 from __future__ import annotations
 
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..base.errors import UsageError
 from ..base.files import write_whole
-from ..ledger.keys import KeyFormatError, LocalSigner, public_pem, read_public_pem
+from ..ledger.key_list import read_key_list
+from ..ledger.keys import KeyFormatError, LocalSigner, LogKeys, LogSigners, Signer, public_pem
 from .settings import Settings
 
 
@@ -75,6 +76,12 @@ def log_key_file(settings: Settings) -> PrivateKeyFile:
     )  # fmt: skip
 
 
+def older_key_file(settings: Settings, number: int) -> PrivateKeyFile:
+    """Return the private key that was number ``number`` of the list, counted from 1, before it was replaced."""
+    file = log_key_file(settings)
+    return replace(file, path=file.path.with_suffix(f".{number}{file.path.suffix}"))
+
+
 def load_signer(settings: Settings) -> LocalSigner:
     """Read the private key of the logs."""
     signer = log_key_file(settings).read()
@@ -82,6 +89,29 @@ def load_signer(settings: Settings) -> LocalSigner:
         with suppress(OSError):
             _write_new(settings.public_key_path, public_pem(signer.public_key), 0o644)
     return signer
+
+
+def load_signers(settings: Settings) -> LogSigners:
+    """Read the private key of the logs, the list of public keys, and those older private keys that are still here.
+
+    Raises:
+        KeyUnavailableError: a file cannot be used, or they do not belong together.
+    """
+    newest, public_path = load_signer(settings), settings.public_key_path
+    keys = load_log_keys(settings) if public_path.exists() else LogKeys.single(newest.public_key)
+    if keys.newest != newest.public_key:
+        raise KeyUnavailableError(
+            f"{public_path} is not the public half of {settings.private_key_path}: restore both from the same backup "
+            "(key_file, public_key_file)"
+        )
+    signers: dict[bytes, Signer] = {newest.public_key: newest}
+    for number, key in enumerate(keys.keys[:-1], 1):
+        file = older_key_file(settings, number)
+        if file.path.exists():
+            signers[key.public_key] = signer = file.read()
+            if signer.public_key != key.public_key:
+                raise KeyUnavailableError(f"{file.path} is not the private half of key {number} in {public_path}")
+    return LogSigners(keys, signers)
 
 
 def create_key(settings: Settings) -> LocalSigner:
@@ -126,15 +156,15 @@ def read_passphrase(path: Path | None, setting: str) -> bytes | None:
     return first
 
 
-def load_public_key(settings: Settings, given: Path | None = None) -> bytes:
-    """Return the 32 raw bytes of the public key that verifies the signatures.
+def load_log_keys(settings: Settings, given: Path | None = None) -> LogKeys:
+    """Return the public keys that verify the signatures.
 
     Args:
-        given: a PEM file from the command line, such as an auditor's own copy.
+        given: a file from the command line, such as an auditor's own copy.
     """
     path = given or settings.public_key_path
     try:
-        return read_public_pem(path.read_bytes())
+        return read_key_list(path.read_bytes())
     except FileNotFoundError:
         raise KeyUnavailableError(
             f"the public key of the logs {path} (public_key_file) does not exist. Copy log.pub from where the sealer "

@@ -9,7 +9,7 @@ from ..kafka.sealed_log_findings import SYSTEM as READER
 from ..kafka.sealed_log_findings import ProblemPublisher
 from ..ledger.keys import LogKeys
 from ..ledger.source_signature import SourceSigner
-from .keys import load_public_key
+from .keys import load_log_keys
 from .settings import Settings
 from .source_keys import own_signer
 
@@ -17,18 +17,18 @@ from .source_keys import own_signer
 def sealed_logs(
     settings: Settings,
     source: str,
-    public_key: bytes | None = None,
+    keys: LogKeys | None = None,
     signers: Mapping[str, SourceSigner] | None = None,
 ) -> SealedLogs:
     """Return the sealed logs.
 
     Args:
         source: the name by which the process signs its own events.
-        public_key: of a process that has the private key. Other processes read it from its file.
+        keys: the public keys, if the caller has read them.
         signers: of a process that cannot read the key files, by source; see :func:`signers_of`.
     """
     cluster, deployment = settings.cluster(), settings.require_deployment()
-    keys = LogKeys.single(public_key or load_public_key(settings))
+    keys = keys or load_log_keys(settings)
     signers = signers or signers_of(settings, source)
     on_problem = ProblemPublisher(cluster, deployment, signers[READER])
     return SealedLogs(cluster, deployment, keys, on_problem, signers[source])

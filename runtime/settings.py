@@ -95,7 +95,7 @@ class Settings(BaseModel):
     )
     public_key_file: Path | None = Field(
         None,
-        description="Public key of the logs, PEM. Every process that reads sealed topics needs it. Default: beside "
+        description="Public keys of the logs, PEM. Every process that reads sealed topics needs them. Default: beside "
         "the private key, with the suffix .pub.",
     )
     key_passphrase: SecretStr | None = Field(None, description="Passphrase of the private key.")

@@ -12,12 +12,12 @@ from ..base.times import EPOCH
 from ..kafka.publisher import Publisher
 from ..kafka.sealed_log import SealedLogs
 from ..kafka.source_keys_reader import SourceKeysReader
-from ..ledger.keys import LocalSigner, LogKeys
+from ..ledger.keys import LocalSigner
 from ..ledger.source_keys import SourceKeys, registration_key
 from ..ledger.source_signature import SourceSigner, key_id_of
 from ..schemas.event import Actor, Event, EventSource, RegisteredSource, SourceKey, Subject
 from ..schemas.own_sources import OPERATOR, OWN_SOURCES
-from .keys import PrivateKeyFile, load_public_key, read_passphrase
+from .keys import PrivateKeyFile, load_log_keys, read_passphrase
 from .settings import Settings
 
 
@@ -51,7 +51,7 @@ def registered_sources(settings: Settings) -> SourceKeys:
         KafkaUnavailableError: the brokers do not answer.
         SealedLogStoppedError: the sealed log of findings is discontinuous.
     """
-    keys, cluster = LogKeys.single(load_public_key(settings)), settings.cluster()
+    keys, cluster = load_log_keys(settings), settings.cluster()
     cluster.check_answers()
     logs = SealedLogs(cluster, settings.require_deployment(), keys, on_problem=lambda _: None)
     reader = SourceKeysReader(logs)

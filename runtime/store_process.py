@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 
 from ..base.errors import GrantledgerError
 from ..kafka.source_signer import source_signer
+from ..ledger.key_list import read_key_list
 from ..schemas.own_sources import READER, STORE
 from ..sinks.clickhouse import load_engine, lock_store, private_temp
 from ..sinks.store import Store
@@ -53,7 +54,7 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
         def open_endpoint() -> None:
             stack.enter_context(published_endpoint(settings, remembered, spool, outside))
 
-        logs = sealed_logs(settings, STORE, bytes.fromhex(keys["log"]), signers)
+        logs = sealed_logs(settings, STORE, read_key_list(keys["log"].encode()), signers)
         store = Store(logs, address, on_ready=open_endpoint)
         on_stop_signal(store.stop)
         store.run()

@@ -17,10 +17,11 @@ from typing import Any, NoReturn
 from pydantic import SecretStr
 
 from ..base.files import check_working_folder
+from ..ledger.key_list import write_key_list
 from ..schemas.own_sources import READER, STORE
 from . import landlock
 from .data_folder import close_to_others, make_folder
-from .keys import load_public_key
+from .keys import load_log_keys
 from .remembered_endpoint import RememberedEndpoint, recall_endpoint
 from .settings import Settings, SettingsError
 from .source_keys import own_key_file
@@ -71,9 +72,9 @@ def temporary_folder(settings: Settings) -> Path:
 
 
 def _keys(settings: Settings) -> dict[str, str]:
-    """Return the public key of the logs, and the private keys by which the store signs its own events."""
+    """Return the public keys of the logs, and the private keys by which the store signs its own events."""
     own = {name: own_key_file(settings, name).read().to_pem(None).decode() for name in (READER, STORE)}
-    return {"log": load_public_key(settings).hex(), **own}
+    return {"log": write_key_list(load_log_keys(settings)).decode(), **own}
 
 
 def _tls(settings: Settings) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...processors.anchor import Anchorer
-from ...runtime.keys import load_signer
+from ...runtime.keys import load_signers
 from ...runtime.process import run_process
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
@@ -21,8 +21,8 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 the last
     anchor or every log does not verify: a person must investigate.
     """
-    signer = load_signer(settings)
-    logs = sealed_logs(settings, ANCHOR, signer.public_key)
+    signers = load_signers(settings)
+    logs = sealed_logs(settings, ANCHOR, signers.keys)
     targets = [FileTarget(settings.anchor_path)] if "file" in settings.anchor_targets else []
-    anchorer = Anchorer(logs, signer, targets, interval=settings.anchor_interval_seconds)
+    anchorer = Anchorer(logs, signers.newest, targets, interval=settings.anchor_interval_seconds)
     run_process("anchor", settings, anchorer.run, anchorer.stop)

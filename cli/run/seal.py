@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...processors.registrar import register_schemas
 from ...processors.seal import Sealer, SealerConfig
 from ...runtime.event_schemas import writer_schemas
-from ...runtime.keys import load_signer
+from ...runtime.keys import load_signers
 from ...runtime.process import on_stop_signal, serving
 from ...runtime.sealed_logs import sealed_logs
 from ...runtime.settings import Settings
@@ -21,8 +21,8 @@ def command(settings: Settings) -> None:
     Exit codes: 0 stopped on request; 1 lost Kafka or was fenced off: restart it; 2 a setting is wrong; 3 the ledger
     contradicts Kafka: a person must investigate.
     """
-    signer = load_signer(settings)
-    logs = sealed_logs(settings, SEALER, signer.public_key)
+    signers = load_signers(settings)
+    logs = sealed_logs(settings, SEALER, signers.keys)
     with serving("seal", settings):
         register_schemas(logs, writer_schemas(settings))
         config = SealerConfig(
@@ -30,6 +30,6 @@ def command(settings: Settings) -> None:
             linger=settings.seal_linger_seconds,
             restate=settings.head_restate_seconds,
         )
-        sealer = Sealer(logs, config, signer)
+        sealer = Sealer(logs, config, signers)
         on_stop_signal(sealer.stop)
         sealer.run()

@@ -13,11 +13,10 @@ from ...base.errors import GrantledgerError
 from ...kafka.cluster import Cluster
 from ...kafka.identity import all_partitions
 from ...kafka.sealed_log import SealedLogs
-from ...ledger.keys import LogKeys
 from ...schemas.topics import INPUT_TOPICS
 from ...sinks.clickhouse import StoreUnavailableError
 from ..initialise import required_topics
-from ..keys import load_public_key
+from ..keys import load_log_keys
 from ..loopback_ports import HOST
 from ..settings import Settings
 from ..stack_file import read_stack
@@ -148,7 +147,7 @@ class Examination:
     def _logs(self) -> SealedLogs:
         """Return the sealed logs, to read them. Nothing is reported about what does not verify: others do that."""
         cluster, deployment = self._asked(), self.settings.require_deployment()
-        return SealedLogs(cluster, deployment, LogKeys.single(load_public_key(self.settings)), lambda _: None)
+        return SealedLogs(cluster, deployment, load_log_keys(self.settings), lambda _: None)
 
 
 def _caught(subject: Subject, step: Callable[[], list[Diagnosis]]) -> list[Diagnosis]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...base.errors import GrantledgerError
 from ...kafka.sealed_log import SealedLogs, SealedLogStoppedError
 from ...schemas.event import FINDINGS_TOPIC
-from ..keys import load_public_key, log_key_file
+from ..keys import load_log_keys, log_key_file
 from ..settings import Settings
 from .diagnosis import Diagnosis, Subject
 
@@ -22,7 +22,7 @@ class Keys:
     Attributes:
         private: the public half of the private key; None without a usable one.
         private_problem: why the private key cannot be used.
-        public: the public key; None if it cannot be used.
+        public: the newest public key; None if it cannot be used.
         public_problem: why not.
     """
 
@@ -91,7 +91,7 @@ def read_keys(settings: Settings) -> Keys:
         except GrantledgerError as error:
             private_problem = str(error)
     try:
-        public = load_public_key(settings)
+        public = load_log_keys(settings).newest
     except GrantledgerError as error:
         public_problem = str(error)
     return Keys(settings.private_key_path, settings.public_key_path, private, private_problem, public, public_problem)

@@ -22,6 +22,7 @@ from grantledger.kafka.errors import KafkaUnavailableError
 from grantledger.kafka.offsets import committed_offset, end_offset
 from grantledger.kafka.options import reader_options, transactional_options
 from grantledger.kafka.transactional_writer import TransactionalWriter, TransactionHangsError
+from grantledger.ledger.keys import LogKeys
 from grantledger.runtime.operator_events import request_revocation
 from grantledger.runtime.sealed_logs import sealed_logs
 from grantledger.schemas.catalog import event_schema
@@ -46,6 +47,7 @@ from support.shared_broker import RunningBroker
 from support.waiting import wait_for
 
 NUMBERS = count()
+NO_KEY = LogKeys.single(bytes(32))
 CONFIRMED = [("revoke.attempted", "pending", 1), ("revoke.attempted", "success", 1), ("revoke.confirmed", "success", 1)]
 
 
@@ -415,7 +417,7 @@ def test_a_committed_offset_that_expired_is_committed_again(deploy: Deploy) -> N
     group = f"{here.deployment}-enforce"
     end = end_offset(here.cluster, COMMANDS_TOPIC, 0)
     consumer = Consumer(reader_options(here.cluster, group))
-    writer = TransactionalEventWriter(sealed_logs(here.pipeline.settings(), "grantledger-enforcer", bytes(32)))
+    writer = TransactionalEventWriter(sealed_logs(here.pipeline.settings(), "grantledger-enforcer", NO_KEY))
     writer.consumer = consumer
     for _ in range(2):
         writer.write([], end)
@@ -435,7 +437,10 @@ def test_what_a_lost_transaction_contained_is_written_once(
 ) -> None:
     """After a restart of the brokers a call may never return, and nobody knows what it did."""
     here, commit = deploy(), TransactionalWriter.commit
-    logs, recorder = sealed_logs(here.pipeline.settings(), "grantledger-enforcer", bytes(32)), Recorder(here.deployment)
+    logs, recorder = (
+        sealed_logs(here.pipeline.settings(), "grantledger-enforcer", NO_KEY),
+        Recorder(here.deployment),
+    )
 
     def event_of(number: int) -> Event:
         return recorder.commands_lost(number, datetime.now(UTC), "a test")

@@ -5,15 +5,28 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from grantledger.ledger.keys import KeyFormatError, LocalSigner, public_pem, read_public_pem
+from grantledger.ledger.batch import Head
+from grantledger.ledger.entry import Genesis
+from grantledger.ledger.key_list import write_key_list
+from grantledger.ledger.keys import KeyFormatError, LocalSigner, LogKey, LogKeys, public_pem, read_public_pem
+from grantledger.processors.partition_buffer import PartitionBuffer, SignerMissingError
 from grantledger.runtime import keys
-from grantledger.runtime.keys import KeyUnavailableError, create_key, load_public_key, load_signer, passphrase
+from grantledger.runtime.keys import (
+    KeyUnavailableError,
+    create_key,
+    load_log_keys,
+    load_signer,
+    load_signers,
+    older_key_file,
+    passphrase,
+)
 from grantledger.runtime.settings import Settings
 
 
@@ -85,7 +98,7 @@ def test_a_new_key_is_for_its_owner_only_and_both_halves_fit(tmp_path: Path) -> 
     finally:
         os.umask(old)
     assert stat.S_IMODE(here.private_key_path.stat().st_mode) == 0o600
-    assert load_signer(here).public_key == load_public_key(here) == signer.public_key
+    assert load_signer(here).public_key == load_log_keys(here).newest == signer.public_key
     assert sorted(path.name for path in here.private_key_path.parent.iterdir()) == ["log.pem", "log.pub"]
 
 
@@ -149,7 +162,7 @@ def test_a_public_half_that_is_missing_is_written_again(tmp_path: Path) -> None:
     here = settings(tmp_path)
     signer = create_key(here)
     here.public_key_path.unlink()
-    assert load_signer(here).public_key == load_public_key(here) == signer.public_key
+    assert load_signer(here).public_key == load_log_keys(here).newest == signer.public_key
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o601])
@@ -165,7 +178,7 @@ def test_a_missing_key_is_never_replaced_for_an_existing_ledger(tmp_path: Path) 
     with pytest.raises(KeyUnavailableError, match="restore it from your backup"):
         load_signer(settings(tmp_path))
     with pytest.raises(KeyUnavailableError, match=r"the public key .* does not exist"):
-        load_public_key(settings(tmp_path))
+        load_log_keys(settings(tmp_path))
 
 
 def test_the_passphrase_comes_from_its_setting_or_its_file(tmp_path: Path) -> None:
@@ -192,4 +205,59 @@ def test_an_auditor_names_a_public_key_of_their_own(tmp_path: Path) -> None:
     other = LocalSigner.generate()
     given = tmp_path / "given.pub"
     given.write_bytes(public_pem(other.public_key))
-    assert load_public_key(settings(tmp_path), given) == other.public_key
+    assert load_log_keys(settings(tmp_path), given).newest == other.public_key
+
+
+LOG = "test.example/access.queries/0/0"
+
+
+def changed_key(here: Settings) -> tuple[LocalSigner, LocalSigner]:
+    """Replace the key on disk, and return the old and the new one."""
+    old = create_key(here)
+    new = LocalSigner.generate()
+    older_key_file(here, 1).write(old)
+    here.private_key_path.write_bytes(new.to_pem(None))
+    here.public_key_path.write_bytes(
+        write_key_list(LogKeys((LogKey(old.public_key), LogKey(new.public_key, {LOG: 8}))))
+    )
+    return old, new
+
+
+def test_the_older_private_key_restates_a_log_without_a_newer_entry(tmp_path: Path) -> None:
+    here = settings(tmp_path)
+    old, new = changed_key(here)
+    signers = load_signers(here)
+    assert signers.newest.public_key == new.public_key == load_log_keys(here).newest
+    assert [getattr(signers.at(LOG, size), "public_key", None) for size in (7, 8)] == [old.public_key, new.public_key]
+    assert older_key_file(here, 1).path.name == "log.1.pem"
+    older_key_file(here, 1).path.unlink()
+    assert load_signers(here).at(LOG, 7) is None
+
+
+def test_keys_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    here = settings(tmp_path)
+    changed_key(here)
+    older = older_key_file(here, 1).path
+    before = older.read_bytes()
+    older.write_bytes(LocalSigner.generate().to_pem(None))
+    with pytest.raises(KeyUnavailableError, match=r"log\.1\.pem is not the private half of key 1 in .*log\.pub"):
+        load_signers(here)
+    here.private_key_path.write_bytes(before)
+    with pytest.raises(KeyUnavailableError, match=r"log\.pub is not the public half of .*log\.pem"):
+        load_signers(here)
+
+
+def test_a_head_is_restated_only_with_the_key_that_signed_it(tmp_path: Path) -> None:
+    here = settings(tmp_path)
+    old, _ = changed_key(here)
+    signers, head = load_signers(here), Head.at_genesis(Genesis(LOG, bytes(16), 0))
+    buffer = PartitionBuffer(head, stated_at=0.0, linger=1.0)
+    assert not buffer.must_state_head(5.0, 10.0, signers) and buffer.must_state_head(10.0, 10.0, signers)
+    buffer.seal(signers, datetime.now(UTC))
+    [(batch, _)] = buffer.batches
+    assert batch.verified_head(old.public_key).size == 0
+    older_key_file(here, 1).path.unlink()
+    signers = load_signers(here)
+    assert not buffer.must_state_head(10.0, 10.0, signers)
+    with pytest.raises(SignerMissingError, match="with 0 entries is not here"):
+        buffer.seal(signers, datetime.now(UTC))

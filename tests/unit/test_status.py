@@ -16,7 +16,7 @@ from grantledger.kafka.cluster import Cluster
 from grantledger.kafka.sealed_log import SealedLogs
 from grantledger.ledger.batch import Head
 from grantledger.ledger.entry import Genesis, origin_of
-from grantledger.ledger.keys import LocalSigner, LogKeys
+from grantledger.ledger.keys import LocalSigner, LogKeys, LogSigners
 from grantledger.processors import metrics, seal
 from grantledger.processors.partition_buffer import PartitionBuffer
 from grantledger.runtime import status, watch_liveness
@@ -146,7 +146,7 @@ def test_the_position_of_an_idle_sealer_passes_markers(monkeypatch: pytest.Monke
     signer = LocalSigner.generate()
     logs = SealedLogs(Cluster({}, "eu."), "test.example", LogKeys.single(signer.public_key), on_problem=lambda _: None)
     now = 0.0
-    sealer = seal.Sealer(logs, seal.SealerConfig(), signer, clock=lambda: now)
+    sealer = seal.Sealer(logs, seal.SealerConfig(), LogSigners.single(signer), clock=lambda: now)
     head = Head.at_genesis(Genesis(origin_of("test.example", LIFECYCLE_TOPIC, 0), bytes(16), 41))
     sealer._buffers[LIFECYCLE_TOPIC, 0] = buffer = PartitionBuffer(head, 0.0, 1.0)
 
