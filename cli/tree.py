@@ -117,7 +117,14 @@ COMMANDS: Mapping[str, Command | Group] = {
         },
         default="check",
     ),
-    "keys": Command("Print the verifier keys of the logs.", "keys:command"),
+    "keys": Group(
+        "Show the keys of the logs, or replace the private key.",
+        {
+            "show": Command("Print the verifier keys of the logs.", "keys:command"),
+            "rotate": Command("Replace the private key of the logs, with a reason.", "keys:rotate"),
+        },
+        default="show",
+    ),
     "sources": Group(
         "Show how the sources are doing, or register them, so that only their signed events count as theirs.",
         {

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from .batch import BatchError, Head, SealedBatch
 from .entry import EntryError, Genesis, check_leaves, check_payloads, epoch_of, split_origin
 from .keys import LogKeys
-from .note import Checkpoint
+from .note import Checkpoint, OtherKeyError
 from .packing import I64, U64, unpack, unpack_hashes
+
+OLDER_LIST = (
+    ". If the key of the logs was replaced, the file of public keys here may be older: copy log.pub again "
+    "(public_key_file), and restart"
+)
+"""What may explain that another key signed a batch."""
 
 
 class InvalidNoteError(BatchError):
@@ -143,7 +149,8 @@ class LogVerifier:
             index = batch.first_index + error.position
             raise InvalidNoteError(f"{batch.origin} index {index}: {error}", error.check, index) from error
         except BatchError as error:
-            raise InvalidNoteError(str(error), error.check) from error
+            other_key = isinstance(error.__cause__, OtherKeyError)
+            raise InvalidNoteError(f"{error}{OLDER_LIST if other_key else ''}", error.check) from error
         if batch.first_index == 0 and batch.previous_leaf_hash != batch.genesis.hash():
             message = f"{batch.origin}: the previous leaf hash of entry 0 is not the genesis hash of its log"
             raise InvalidNoteError(message, "chain", 0)

@@ -102,7 +102,7 @@ def load_signers(settings: Settings) -> LogSigners:
     if keys.newest != newest.public_key:
         raise KeyUnavailableError(
             f"{public_path} is not the public half of {settings.private_key_path}: restore both from the same backup "
-            "(key_file, public_key_file)"
+            "(key_file, public_key_file), or run `grantledger keys rotate` again if it was interrupted"
         )
     signers: dict[bytes, Signer] = {newest.public_key: newest}
     for number, key in enumerate(keys.keys[:-1], 1):
