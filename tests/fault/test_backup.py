@@ -32,6 +32,7 @@ def send(pipeline: Pipeline, count: int, seed: int) -> list[Sent]:
     return sent
 
 
+@pytest.mark.slow
 def test_a_lost_store_comes_back_from_a_backup_and_from_kafka(pipeline: Pipeline, tmp_path: Path) -> None:
     folder, heads, anchors = pipeline.data_dir / "clickhouse", tmp_path / "heads.json", tmp_path / "anchors.jsonl"
     sent = send(pipeline, 400, 31)
