@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import shutil
 import tempfile
@@ -18,6 +19,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import DependencyError
 from ..base.files import check_working_folder, lock_file
+
+for _name in ("clickhouse_connect", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)  # they also raise what they log, with the whole request
 
 
 class StoreUnavailableError(DependencyError):
@@ -152,6 +156,8 @@ def is_embedded(client: Client) -> bool:
 
 def explain(address: StoreAddress, error: BaseException) -> str:
     """Return an error of ClickHouse in one line that names the setting to check."""
+    if not address.embedded and (reason := _no_connection(error)):
+        return f"{_place(address)} cannot be reached: {reason}"
     text = str(error).split("\n", 1)[0][:300]
     if "AUTHENTICATION_FAILED" in str(error) or "Code: 516" in str(error):
         return f"{_place(address)} refuses user {address.user!r}: check clickhouse_user and clickhouse_password"
@@ -163,6 +169,16 @@ def explain(address: StoreAddress, error: BaseException) -> str:
     if "NOT_ENOUGH_SPACE" in str(error) or "No space left" in str(error) or "Code: 243" in str(error):
         return f"{_place(address)} is out of disk space: free some, nothing is lost meanwhile ({text})"
     return f"{_place(address)}: {text}"
+
+
+def _no_connection(error: BaseException) -> str:
+    """Return why a server cannot be reached, from the first of the chained errors; empty if that is not the cause.
+
+    The text of the last one begins with the whole request.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (error.strerror or "") if isinstance(error, OSError) else ""
 
 
 def _place(address: StoreAddress) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import structlog
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from ..base.health import HEALTH, LONG_SECONDS
 from . import metrics
-from .clickhouse import StoreAddress, connect, explain
+from .clickhouse import StoreAddress, StoreUnavailableError, connect, explain
 from .states import States
 
 log = structlog.get_logger("grantledger.store")
@@ -23,6 +24,8 @@ SHARE_BEHIND, LONGEST_PAUSE_BEHIND, ENTRIES_BEHIND = 16, 15.0, 20_000
 """The same while more entries arrive than a refresh processes, and how many it then processes: entries come first."""
 RETRY_SECONDS = 5.0
 """Seconds until the next attempt if ClickHouse fails."""
+LOOP = "state"
+"""The name of the loop in ``/livez``, and of what it waits for in ``/readyz``."""
 
 
 class StateRefresher:
@@ -35,11 +38,17 @@ class StateRefresher:
     def __init__(self, address: StoreAddress, is_mine: Callable[[], bool]) -> None:
         self._address, self._is_mine = address, is_mine
         self._stop = threading.Event()
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="refresh-states", daemon=True)
 
     def start(self) -> None:
         """Begin, once the tables exist."""
         self._thread.start()
+
+    def check(self) -> None:
+        """Raise what has ended the thread: without it, the states would become older and older."""
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         """Finish the current refresh and return."""
@@ -48,22 +57,33 @@ class StateRefresher:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._refresh_until_stopped()
-            except (ClickHouseError, OSError) as error:
-                metrics.REFRESH_FAILURES.inc()
-                log.error("states_not_refreshed", reason=explain(self._address, error), action="retried")
-                self._stop.wait(RETRY_SECONDS)
+        try:
+            while not self._stop.is_set():
+                try:
+                    self._refresh_until_stopped()
+                except StoreUnavailableError as error:
+                    self._failed(str(error))
+                except (ClickHouseError, OSError) as error:
+                    self._failed(explain(self._address, error))
+        except Exception as error:
+            self._failure = error
+
+    def _failed(self, reason: str) -> None:
+        metrics.REFRESH_FAILURES.inc()
+        log.error("states_not_refreshed", reason=reason, action="retried")
+        HEALTH.waits(LOOP, f"does not refresh the states of grants, and tries again: {reason}")
+        self._stop.wait(RETRY_SECONDS)
 
     def _refresh_until_stopped(self) -> None:
         with connect(self._address) as client:
             states = States(client)
             while not self._stop.is_set():
+                HEALTH.turned(within=LONG_SECONDS, loop=LOOP)
                 began_at, more, grows = time.time(), False, states.grows()
                 started = time.monotonic()
                 if self._is_mine() and not (more := states.refresh(ENTRIES_BEHIND if grows else None)):
                     metrics.REFRESHED_AT.set(began_at)
+                HEALTH.settle(LOOP)
                 took = time.monotonic() - started
                 if not more:
                     pause = min(max(INTERVAL, SHARE * took), LONGEST_PAUSE)

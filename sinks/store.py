@@ -1,7 +1,6 @@
 """The store: sealed batches, anchors and receipts go into ClickHouse, each exactly once.
 
-On assignment it decides where to continue: at the committed offset if ClickHouse contains everything before it, else at
-the beginning. A committed offset is only a hint; ClickHouse itself is queried for the entries that it contains.
+On assignment, the entries that ClickHouse contains decide where to continue: a committed offset is only a hint.
 """
 
 from __future__ import annotations
@@ -148,6 +147,7 @@ class Store:
 
     def _step(self) -> None:
         HEALTH.turned()
+        self._states.check()
         if self._failure is not None:
             raise self._failure
         generation = self._generation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from grantledger.sinks.server_roles import Role
 from support.clickhouse_users import ROLES, configuration
 from support.command import run_command
+from support.faulty_proxy import FaultyProxy
 from support.oracle import wait_until_stored
 from support.pipeline import Pipeline
 from support.shared_broker import RunningBroker
+from support.waiting import wait_for
 
 SERVER = Path(__file__).parents[1] / "support" / "clickhouse_server.py"
 
@@ -35,7 +38,7 @@ def running(folder: Path, role: Role | None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
     folder = tmp_path_factory.mktemp("server")
     with running(folder, None) as address:
         given = {
@@ -47,16 +50,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert made.returncode == 0, made.stderr
         names = made.stdout.split()
     assert names == [f"grantledger_audit_{kind}" for kind in ("writer", "analyst", "auditor", "tenant_acme")]
-    with running(folder, ROLES.writer) as address:
-        yield address
+    with running(folder, ROLES.writer) as address, FaultyProxy(address, seed=1, lose=0.0) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="module")
-def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline], server: str) -> Pipeline:
+def pipeline(broker: RunningBroker, make_pipeline: Callable[..., Pipeline], server: FaultyProxy) -> Pipeline:
     return make_pipeline(
         broker.bootstrap_servers,
         {
-            "GRANTLEDGER_CLICKHOUSE_URL": server,
+            "GRANTLEDGER_CLICKHOUSE_URL": server.url,
             "GRANTLEDGER_CLICKHOUSE_USER": "ledger",
             "GRANTLEDGER_CLICKHOUSE_PASSWORD": "right",
         },
@@ -83,6 +86,19 @@ def test_server_mode_stores_queries_and_verifies(pipeline: Pipeline) -> None:
     ):
         refused = pipeline.run("query", statement)
         assert refused.returncode == 1 and reason in refused.stderr
+
+
+def test_after_an_outage_of_the_server_the_states_are_refreshed_again(pipeline: Pipeline, server: FaultyProxy) -> None:
+    """The outage is long enough that the store also fails to connect again."""
+    server.broken = True
+    wait_for(lambda: pipeline.log("store").count('"states_not_refreshed"') >= 3, "refreshes fail")
+    waits = pipeline.health("store").waits
+    assert any("does not refresh the states of grants" in one for one in waits), waits
+    server.broken = False
+    back = time.time()
+    refreshed = "grantledger_states_refreshed_timestamp_seconds"
+    wait_for(lambda: pipeline.metric("store", refreshed) > back, "they are refreshed")
+    pipeline.wait_ready("store")
 
 
 def test_wrong_password_names_the_setting(pipeline: Pipeline) -> None:
