@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 COMPILED := .venv/.compiled
 
-.PHONY: demo test test-slow test-docker lint bench dist lock clean
+.PHONY: demo test test-extended test-slow test-docker lint bench dist lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/grantledger demo --data $(DATA)
@@ -16,7 +16,10 @@ unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED) $(COMPILED)
-	$(PYTEST)
+	$(PYTEST) -m "not extended"
+
+test-extended: $(INSTALLED) $(COMPILED)
+	$(PYTEST) -m extended
 
 test-slow: $(INSTALLED) $(COMPILED)
 	GRANTLEDGER_TEST_SLOW=1 $(PYTEST)

@@ -35,15 +35,29 @@ LONGEST = (
     "test_planted_faults", "test_anchor_stops", "test_sources_command", "test_topic_prefix",
 )  # fmt: skip
 """The files that take longest, the longest first: a file that starts last must not be waited for alone."""
+EXTENDED = (
+    "test_backup", "test_broker", "test_broker_restarts", "test_dashboards", "test_doctor", "test_endpoint_compression",
+    "test_endpoint_availability", "test_endpoint_formats", "test_endpoint_limits", "test_enforce_kills",
+    "test_epochs_opened", "test_follow_kills", "test_gateway_kills", "test_hostile_rows", "test_lifecycle_shards",
+    "test_nothing_there", "test_on_time_faults", "test_policy_names", "test_questions", "test_resume_stops",
+    "test_server_mode", "test_server_roles", "test_silences", "test_source_health", "test_states",
+    "test_tamper_columns", "test_tamper_definitions", "test_topic_prefix", "test_two_of_a_kind", "test_watch_clocks",
+    "test_watch_sealed_log", "test_watch_standby", "test_wire_examples",
+)  # fmt: skip
+"""The files of ``make test-extended``: faults and questions beyond the main road, so that ``make test`` stays short."""
 _numbers = itertools.count(1)
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "test")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip the longer campaigns unless they are wanted, and run quick tests first.
 
     If files are distributed over several processes, the longest come first, and quick ones fill the gaps at the end.
     """
+    for item in items:
+        if item.path.stem in EXTENDED and item.path.parent.name != "unit":
+            item.add_marker("extended")
     if not os.environ.get("GRANTLEDGER_TEST_SLOW"):
         reason = pytest.mark.skip(reason="a longer campaign: run with GRANTLEDGER_TEST_SLOW=1")
         for item in items:
