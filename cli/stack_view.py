@@ -35,6 +35,8 @@ SENDING = (
 )  # fmt: skip
 EVENT = '{"event_type":"session.started","subject":"alice@example.com","session_id":"s-1","source":{"native_id":"1"}}'
 _LINE_SECONDS = 10.0
+IMAGE_DATA_DIR = "/data"
+"""As deploy/Dockerfile sets it."""
 
 
 def demo_policy(settings: Settings) -> Path:
@@ -144,9 +146,9 @@ def executable(settings: Settings, *arguments: str) -> str:
 
 
 def _in_container() -> bool:
-    """Whether people run commands here through Docker or Podman, in the environment of the container."""
+    """Whether people run commands here through Docker or Podman, in a container of our image."""
     marked = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
-    return marked and os.environ.get("GRANTLEDGER_DATA_DIR") is not None
+    return marked and os.environ.get("GRANTLEDGER_DATA_DIR") == IMAGE_DATA_DIR
 
 
 def _print_ready(stack: Stack, console: Console) -> None:

@@ -32,8 +32,8 @@ def initialise(settings: Settings, person: str = "") -> int:
     created = ensure_topics(settings)  # first: only existing topics can show whether there is a ledger
     if ledger_exists(settings.cluster(), deployment):
         raise KeyUnavailableError(
-            f"the ledger of {deployment} exists already: restore its private key to {settings.private_key_path} "
-            "(key_file), or choose another deployment or topic_prefix"
+            f"the topics have a ledger already. If it is that of {deployment}, restore its private key to "
+            f"{settings.private_key_path} (key_file); otherwise choose another topic_prefix"
         )
     # Registered before the key of the logs exists: nothing is sealed yet, and an interrupted init can run again.
     keys = SourceKeys(deployment)

@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from types import MappingProxyType
@@ -87,7 +87,8 @@ def serving(
         asks: find what it waits for whenever somebody wants to know. Default: whether Kafka answers.
     """
     configure_logs(settings)
-    faulthandler.enable()  # a library that aborts the process leaves the stack of each thread in the log
+    with suppress(OSError):  # standard error is no file
+        faulthandler.enable()  # a library that aborts the process leaves the stack of each thread in the log
     HEALTH.begin()
     for ask_name, ask in ({"kafka": KafkaProbe(settings.cluster)} if asks is None else asks).items():
         HEALTH.asks(ask_name, ask)

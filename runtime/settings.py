@@ -242,6 +242,9 @@ class Settings(BaseModel):
         le=65_535,
         description="Port of the Prometheus metrics, /livez and /readyz; 0: any free port, which the log names.",
     )
+    process_addresses: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9._\[\]:-]+:[0-9]+$")], ...] = Field(
+        (), description="Metrics endpoints of processes elsewhere, as host:port. `grantledger doctor` asks them, too."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
     )

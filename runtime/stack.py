@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
@@ -63,6 +64,7 @@ class Stack:
         self._lock: BinaryIO | None = None
         self._findings: OpenFindings | None = None
         self._written: list[ProcessStatus] = []
+        self._unwritable = ""
         """What other commands read of the processes."""
         self.settings = settings
         self.published: Published | None = None
@@ -147,7 +149,18 @@ class Stack:
         return servers
 
     def restart_failed(self) -> None:
-        """Restart failed processes. Call it every second."""
+        """Restart failed processes. Call it every second. A full disk is reported, and ends nothing."""
+        try:
+            self._restart_failed()
+            self._unwritable = ""
+        except OSError as error:
+            advice = "the disk is full: make room" if error.errno == errno.ENOSPC else error.strerror or str(error)
+            reason = f"{error.filename or self._given.data_dir} cannot be written: {advice}"
+            if reason != self._unwritable:
+                self._report(reason)
+            self._unwritable = reason
+
+    def _restart_failed(self) -> None:
         self._restart_broker()
         for child in self._children:
             child.restart_if_failed()

@@ -69,7 +69,8 @@ def make() -> int:
 
 
 def show() -> int:
-    """Print the passwords that people need."""
+    """Print the name of the deployment and the passwords that people need."""
+    print(f"deployment  {deployment()}")
     print(f"Grafana     admin    {password('grafana-admin')}")
     for user in ("analyst", "auditor"):
         print(f"ClickHouse  {user:8} {password(f'clickhouse-{user}')}")

@@ -15,7 +15,7 @@ from ...kafka.cluster import Cluster
 from ...kafka.errors import unavailable
 from ...kafka.membership import group_state
 from ...schemas.topics import seal_group, store_group, watch_group
-from ..process_health import ProcessHealth, read_health
+from ..process_health import ProcessHealth, ask_health, read_health
 from ..settings import Settings
 from ..stack_file import is_running
 from ..status import processes_here
@@ -26,10 +26,10 @@ ABOUT, VERSIONS, GROUPS = Subject("processes"), Subject("versions"), Subject("de
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this data folder.
+    """A process of this data folder, or of ``process_addresses``.
 
     Attributes:
-        pid: None if its supervisor has none.
+        pid: None if its supervisor has none, or if it runs elsewhere.
         runs: it has a process.
         version: that it wrote at its start; empty if it is not known.
         trouble: what its supervisor says.
@@ -42,22 +42,26 @@ class Process:
     version: str = ""
     trouble: str | None = None
     health: ProcessHealth | None = None
+    address: str = ""
+    """Of a process elsewhere."""
 
 
 def check(processes: Iterable[Process], folder: Path) -> list[Diagnosis]:
-    """Return what is to be said about each process of a data folder."""
+    """Return what is to be said about each process."""
     lines = [_line(one, folder) for one in processes]
     return lines or [
-        ABOUT.ok(f"none runs for {folder}: processes of other folders and machines answer /readyz there"),
+        ABOUT.unchecked(f"none runs for {folder}", "name those of other folders and machines in process_addresses")
     ]
 
 
 def _line(one: Process, folder: Path) -> Diagnosis:
-    log = f"its log has the reason ({folder / 'logs' / one.name}.log under `grantledger up`)"
+    log = "its log has the reason"
+    if not one.address:
+        log += f" ({folder / 'logs' / one.name}.log under `grantledger up`)"
     if not one.runs:
         text = one.trouble or f"{one.name} (pid {one.pid}) ended without a clean stop"
         return ABOUT.problem(text, f"start it again; {log}")
-    where = f"{one.name} (pid {one.pid})"
+    where = f"{one.name} at {one.address}" if one.address else f"{one.name} (pid {one.pid})"
     if one.health is None:
         return ABOUT.problem(f"{where} does not answer /readyz", f"restart it if that lasts; {log}")
     if one.health.hanging:
@@ -71,10 +75,10 @@ def _line(one: Process, folder: Path) -> Diagnosis:
 
 def check_versions(processes: Iterable[Process], own: str = __version__) -> list[Diagnosis]:
     """Return which processes have another version than this command."""
-    of = {one.name: one.version for one in processes if one.runs and one.version}
+    of = {one.address or one.name: one.version for one in processes if one.runs and one.version}
     other = {name: version for name, version in of.items() if version != own}
     if not other:
-        what = f"; so have {counted(len(of), 'processes')} here" if of else ""
+        what = f"; so have {counted(len(of), 'processes')}" if of else ""
         return [VERSIONS.ok(f"this command has grantledger {own}{what}")]
     listed = ", ".join(f"{name} {version}" for name, version in sorted(other.items()))
     return [VERSIONS.warning(f"this command is grantledger {own}, but {listed}", "restart those, or upgrade this one")]
@@ -107,7 +111,10 @@ def check_groups(members: Mapping[str, int], deployment: str) -> list[Diagnosis]
 
 
 def read_processes(settings: Settings) -> list[Process]:
-    """Return the processes of the data folder: those of its supervisor, and those that have a status file."""
+    """Return the processes of the data folder: those of its supervisor, and those that have a status file.
+
+    Those of ``process_addresses`` follow.
+    """
     supervised = {one.name: one for one in processes_here(settings)}
     files = _status_files(settings.data_dir)
     found = []
@@ -122,7 +129,13 @@ def read_processes(settings: Settings) -> list[Process]:
         if runs and health is None and name not in files:
             continue  # a sender of the stack that has no endpoint, or one that starts
         found.append(Process(name, pid, runs, version, status.trouble if status is not None else None, health))
-    return found
+    return [*found, *map(_elsewhere, settings.process_addresses)]
+
+
+def _elsewhere(address: str) -> Process:
+    health = ask_health(f"http://{address}")
+    name, version = (health.name, health.version) if health is not None else ("the process", "")
+    return Process(name, None, True, version, health=health, address=address)
 
 
 def _status_files(data_dir: Path) -> dict[str, tuple[int | None, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...base.text import counted
 from ...kafka.cluster import Cluster
@@ -35,6 +35,7 @@ def check(
         local: it is the local stack, whose single broker is meant.
     """
     lines: list[Diagnosis] = []
+    few: list[TopicState] = []
     count = 0
     for spec in specs:
         name = prefix + spec.name
@@ -43,8 +44,11 @@ def check(
             lines.append(ABOUT.problem(f"{name} does not exist", "run `grantledger topics create`"))
             continue
         lines += _settings(name, spec, state)
-        lines += _copies(name, state, brokers, local=local)
+        lines += _copies(name, state, local=local)
+        few += [state] if state.replicas < REPLICAS and not local else []
         count += 1
+    if few:
+        lines.append(_too_few_copies(few, count, brokers))
     if not lines:
         copies = "one copy each, as on a local stack" if local else f"{REPLICAS} copies or more"
         lines.append(ABOUT.ok(f"{counted(count, 'topics')} as required, {copies}"))
@@ -77,7 +81,20 @@ def _retention(name: str, spec: TopicSpec, actual: int) -> Diagnosis:
     return ABOUT.problem(text, f"{change}: records may expire before they are sealed or read")
 
 
-def _copies(name: str, state: TopicState, brokers: int, *, local: bool) -> Iterable[Diagnosis]:
+def _too_few_copies(few: Sequence[TopicState], count: int, brokers: int) -> Diagnosis:
+    """Return one line about all topics: on a small cluster, all have the same number."""
+    how = (
+        "give them more with kafka-reassign-partitions.sh"
+        if brokers >= REPLICAS
+        else f"a ledger needs {REPLICAS} brokers: add some, then give the topics more copies"
+    )
+    fewest = counted(min(state.replicas for state in few), "copies")
+    return ABOUT.warning(
+        f"{len(few)} of {count} topics have too few copies, down to {fewest}; they need {REPLICAS}", how
+    )
+
+
+def _copies(name: str, state: TopicState, *, local: bool) -> Iterable[Diagnosis]:
     if state.without_leader:
         yield ABOUT.problem(
             f"{name} has {counted(state.without_leader, 'partitions')} without a leader",
@@ -95,13 +112,6 @@ def _copies(name: str, state: TopicState, brokers: int, *, local: bool) -> Itera
         )
     if local:
         return
-    if state.replicas < REPLICAS:
-        how = (
-            "give it more with kafka-reassign-partitions.sh"
-            if brokers >= REPLICAS
-            else f"a ledger needs {REPLICAS} brokers: add some, then give it more copies"
-        )
-        yield ABOUT.warning(f"{name} has {counted(state.replicas, 'copies')}; production needs {REPLICAS}", how)
     least = int(state.config.get("min.insync.replicas", IN_SYNC))
     if least < IN_SYNC and state.replicas >= REPLICAS:
         yield ABOUT.warning(

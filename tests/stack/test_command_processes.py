@@ -111,7 +111,7 @@ def fixed(*arguments: str) -> Arguments:
 CASES: dict[str, tuple[Arguments, str]] = {
     "topics create": (fixed(), "all topics match"),
     "topics check": (fixed(), "all topics match"),
-    "keys": (fixed(), "commands.example/access.lifecycle/0/0+"),
+    "keys show": (fixed(), "commands.example/access.lifecycle/0/0+"),
     "settings": (fixed(), "commands.example"),
     "adapters": (fixed(), "cloudtrail (built in"),
     "check-mapping": (fixed(SUDO), "valid: sudo"),
@@ -175,9 +175,11 @@ def test_no_command_is_left_out() -> None:
         "emit",
         "up",
         "demo",
+        "doctor",  # stack/test_doctor.py
         "follow",
         "gateway token",
         "epoch open",
+        "keys rotate",
         "recompute",
         *(f"run {name}" for name in COMMANDS["run"].commands),
     }  # type: ignore[union-attr]

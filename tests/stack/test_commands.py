@@ -253,7 +253,7 @@ def test_init_refuses_an_existing_ledger(pipeline: Pipeline, tmp_path: Path) -> 
     refused = pipeline.run("init")
     assert refused.returncode == 2 and "exists already" in refused.stderr
     elsewhere = pipeline.run("init", "--data", str(tmp_path))  # without the key, over the same ledger
-    assert elsewhere.returncode == 2 and f"the ledger of {pipeline.deployment} exists already" in elsewhere.stderr
+    assert elsewhere.returncode == 2 and "the topics have a ledger already" in elsewhere.stderr
     assert not (tmp_path / "keys").exists()
 
 

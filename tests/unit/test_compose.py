@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -118,7 +119,16 @@ def test_prometheus_scrapes_every_process_and_nothing_else() -> None:
         assert environment(name)["GRANTLEDGER_METRICS_HOST"] == "0.0.0.0"
         assert "monitoring" in SERVICES[name]["networks"]
     assert PROMETHEUS["rule_files"] == ["prometheus-rules.yml"]
-    assert "./monitoring/prometheus-rules.yml" in mounts("prometheus").values()
+    for name in ("prometheus", "alertmanager"):
+        [config] = [part for part in SERVICES[name]["command"] if part.startswith("--config.file=/monitoring/")]
+        assert (ROOT / config.removeprefix("--config.file=/")).is_file()
+        assert mounts(name)["/monitoring"] == "./monitoring"
+
+
+def test_the_doctor_asks_every_process() -> None:
+    addresses = json.loads(environment("cli")["GRANTLEDGER_PROCESS_ADDRESSES"])
+    assert sorted(addresses) == sorted(f"{name}:{METRICS_PORT}" for name in RUN if name != "enforce")
+    assert "monitoring" in SERVICES["cli"]["networks"]
 
 
 def test_the_alerts_reach_alertmanager() -> None:

@@ -144,7 +144,7 @@ def test_what_people_need_is_shown(script: ModuleType, tmp_path: Path, capsys: p
     assert not any(one in capsys.readouterr().err for one in contents(tmp_path / "secrets") if one != "deployment")
     assert script.show() == 0
     shown = capsys.readouterr().out
-    for name in ("grafana-admin", "clickhouse-analyst", "clickhouse-auditor"):
+    for name in ("deployment", "grafana-admin", "clickhouse-analyst", "clickhouse-auditor"):
         assert (tmp_path / "secrets" / name).read_text() in shown
     for name in ("clickhouse-writer", "clickhouse-admin"):
         assert (tmp_path / "secrets" / name).read_text() not in shown

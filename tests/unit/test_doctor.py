@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from grantledger.base.health import Health
 from grantledger.kafka.topics import TopicState
 from grantledger.ledger.keys import LocalSigner, public_pem
 from grantledger.runtime.doctor import brokers, clocks, keys, logs, machine, processes, spools, store, topics
@@ -18,6 +20,8 @@ from grantledger.runtime.doctor.clocks import Clock, Written
 from grantledger.runtime.doctor.diagnosis import Diagnosis, State, Subject, exit_code
 from grantledger.runtime.doctor.processes import Process
 from grantledger.runtime.doctor.store import Store
+from grantledger.runtime.loopback_ports import free_port
+from grantledger.runtime.process_endpoint import process_endpoint
 from grantledger.runtime.process_health import ProcessHealth
 from grantledger.runtime.settings import Settings
 from grantledger.schemas.topics import INPUT_TOPICS, SEALED_TOPICS, topic_specs
@@ -94,7 +98,7 @@ def test_each_wrong_setting_of_a_topic_is_a_line(topic: str, setting: str, value
         ({"partitions": 2}, State.problem, "has 2 partitions"),
         ({"without_leader": 1}, State.problem, "without a leader"),
         ({"in_sync": 2}, State.warning, "2 of 3 copies in sync"),
-        ({"replicas": 1, "in_sync": 1}, State.warning, "1 copy; production needs 3"),
+        ({"replicas": 1, "in_sync": 1}, State.warning, "topics have too few copies, down to 1 copy; they need 3"),
     ],
 )
 def test_each_wrong_number_of_a_topic_is_a_line(change: dict[str, object], state: State, word: str) -> None:
@@ -108,7 +112,7 @@ def test_a_topic_that_is_missing_names_the_command() -> None:
 def test_a_local_stack_has_one_copy() -> None:
     local = {name: replace(one, replicas=1, in_sync=1) for name, one in as_required().items() if one is not None}
     only(check_topics(local, local=True), State.ok, "local stack")
-    assert states(check_topics(local)) == [State.warning] * len(SPECS)
+    only(check_topics(local), State.warning, f"{len(SPECS)} of {len(SPECS)} topics")
 
 
 # Brokers and access
@@ -210,6 +214,24 @@ READY = Process("seal", 7, runs=True, version="1", health=ProcessHealth("1"))
 )
 def test_what_each_process_says(process: Process, state: State, words: str) -> None:
     only(processes.check([process], Path("/data")), state, words)
+
+
+def test_without_processes_nothing_is_called_ok() -> None:
+    only(processes.check([], Path("/data")), State.unchecked, "none runs for /data")
+
+
+def test_a_process_elsewhere_is_asked() -> None:
+    """By the real endpoint of a process; nobody answers at the other address."""
+    health = Health()
+    health.begin()
+    health.waits("kafka", "waits for Kafka at kafka:9092: away")
+    health.settle("start")
+    with process_endpoint("seal", "127.0.0.1", 0, CollectorRegistry(), health) as port:
+        addresses = (f"127.0.0.1:{port}", f"127.0.0.1:{free_port()}")
+        found = processes.check(processes.read_processes(Settings(process_addresses=addresses)), Path("/data"))
+    assert states(found) == [State.problem] * 2
+    assert found[0].text == f"seal at {addresses[0]} is not ready: waits for Kafka at kafka:9092: away"
+    assert found[1].text == f"the process at {addresses[1]} does not answer /readyz"
 
 
 def test_mixed_versions_are_a_warning() -> None:
@@ -445,11 +467,11 @@ def test_nothing_that_could_not_be_checked_is_called_ok(tmp_path: Path, key_sett
     assert not {(name, "ok") for name in needing if name != "key"} & found
     shown = run_command("doctor", "--problems", "--seconds", "0.3", environment=environment)
     assert "not checked  Kafka is away" in shown.stdout and "\n  ok  " not in shown.stdout
-    assert "2 problems, 0 warnings, 8 not checked" in shown.stdout, shown.stdout
+    assert "2 problems, 0 warnings, 9 not checked" in shown.stdout, shown.stdout
     quiet = run_command("doctor", "-q", "--seconds", "0.3", environment=environment)
     problems = quiet.stdout.splitlines()
     assert len(problems) == 2 and problems[0].startswith("no broker answers at 127.0.0.1:1")
-    assert problems[1] == "ClickHouse at http://127.0.0.1:1 (clickhouse_url): Connection refused"
+    assert problems[1] == "ClickHouse at http://127.0.0.1:1 (clickhouse_url) cannot be reached: Connection refused"
 
 
 def test_a_wrong_setting_is_not_a_problem_of_the_ledger() -> None:

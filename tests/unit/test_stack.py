@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -55,6 +56,25 @@ def test_a_broker_that_is_killed_again_while_it_restarts_is_started_again(
     assert broker.starts == 3
     assert sum("could not be restarted" in line for line in lines) == 2
     assert not any("\n" in line for line in lines)
+
+
+def test_a_full_disk_is_reported_once_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = list[str]()
+    stack, child = Stack(Settings(data_dir=tmp_path), lines.append), Restarted()
+    stack._children = [child]  # type: ignore[list-item]
+    full = [True]
+
+    def write(*_arguments: object) -> None:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / SUPERVISOR_FILE))
+
+    monkeypatch.setattr(module, "write_processes", write)
+    for _ in range(3):
+        stack.restart_failed()
+    assert lines == [f"{tmp_path / SUPERVISOR_FILE} cannot be written: the disk is full: make room"]
+    full[0] = False
+    stack.restart_failed()
+    assert len(lines) == 1
 
 
 class Restarted:
