@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from ..base.errors import StoppedError
@@ -22,19 +21,20 @@ from ..processors.key_change import KeyChangeWriter, QuietLedger
 from ..schemas.codec import EventEncoder
 from ..schemas.own_sources import OPERATOR
 from ..sinks.file_target import FileTarget
-from .keys import KeyUnavailableError, PrivateKeyFile, load_log_keys, load_signers, log_key_file, older_key_file
+from .keys import (
+    KeyUnavailableError,
+    load_log_keys,
+    load_signers,
+    log_key_file,
+    next_key_file,
+    older_key_file,
+)
 from .sealed_logs import sealed_logs
 from .settings import Settings
 from .source_keys import operator_event
 
 OnStep = Callable[[str], None]
 """Called with a sentence before each step that changes something."""
-
-
-def next_key_file(settings: Settings) -> PrivateKeyFile:
-    """Return the private key that replaces the present one. It exists only while the key is being replaced."""
-    file = log_key_file(settings)
-    return replace(file, path=file.path.with_suffix(f".next{file.path.suffix}"))
 
 
 def rotate_key(settings: Settings, *, person: str, reason: str, on_step: OnStep) -> LogKeys:

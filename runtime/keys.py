@@ -82,6 +82,12 @@ def older_key_file(settings: Settings, number: int) -> PrivateKeyFile:
     return replace(file, path=file.path.with_suffix(f".{number}{file.path.suffix}"))
 
 
+def next_key_file(settings: Settings) -> PrivateKeyFile:
+    """Return the private key that replaces the present one. It exists only while the key is being replaced."""
+    file = log_key_file(settings)
+    return replace(file, path=file.path.with_suffix(f".next{file.path.suffix}"))
+
+
 def load_signer(settings: Settings) -> LocalSigner:
     """Read the private key of the logs."""
     signer = log_key_file(settings).read()

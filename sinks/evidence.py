@@ -16,10 +16,13 @@ from ..base.errors import StoppedError
 from ..base.times import EPOCH, micros_of
 from ..ledger.anchor import Anchor, Receipt, anchor_entry
 from ..ledger.entry import Genesis, epoch_of
+from ..ledger.key_change import SUBJECT as KEY_CHANGE_KEY
+from ..ledger.key_change import KeyChange, key_change
 from ..ledger.registered_schemas import KEY_PREFIX, collect_schemas
 from ..ledger.source_keys import KEY_PREFIX as SOURCE_KEY_PREFIX
-from ..ledger.source_keys import SHARDS_KEY, SourceKeys
+from ..ledger.source_keys import SHARDS_KEY, SignedRecord, SourceKeys
 from ..schemas.catalog import SchemaCatalog
+from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA, RECEIPTS_SCHEMA
 from .clickhouse import Ask, asking
 
@@ -191,6 +194,27 @@ def _count(client: Client, sql: str, **values: Any) -> int:
 def _row(schema: pa.Schema, values: Sequence[Any]) -> pa.Table:
     columns = [pa.array([value], field.type) for value, field in zip(values, schema, strict=True)]
     return pa.table(columns, schema=schema)
+
+
+def read_key_changes(client: Client, findings_origins: str, sources: SourceKeys) -> list[KeyChange]:
+    """Return the changes of the log key on record in the logs whose origins begin with ``findings_origins``.
+
+    Args:
+        sources: those on record there.
+    """
+    table = client.query_arrow(
+        "SELECT origin, index, key, value, headers, append_time FROM entries "
+        "WHERE startsWith(origin, {prefix:String}) AND key = {key:String} ORDER BY origin, index",
+        parameters={"prefix": findings_origins, "key": KEY_CHANGE_KEY},
+        settings=ARROW,
+    )
+    times: Sequence[int] = table.column("append_time").cast(pa.int64()).to_pylist() if table.num_rows else []
+    found = []
+    for row, time_ms in zip(table.to_pylist(), times, strict=True):
+        record = SignedRecord(FINDINGS_TOPIC, row["key"], row["value"], row["headers"], time_ms)
+        if (change := key_change(record, row["origin"].decode(), row["index"], sources)) is not None:
+            found.append(change)
+    return found
 
 
 def read_catalog(client: Client, findings_origins: str, sources: SourceKeys) -> SchemaCatalog:

@@ -1,9 +1,10 @@
 """A second verifier of a ledger, written from docs/ledger.md alone. It shares no code with the package it checks.
 
-    python tests/second_verifier.py KEY.pub FOLDER
+    python tests/second_verifier.py KEYS.pub FOLDER
 
-FOLDER contains raw Kafka values, one file each, in any folders, in the order of their sorted paths. The first ten bytes
-distinguish sealed batches and anchors. ``anchors.jsonl`` in it is the file that the target ``file`` wrote.
+KEYS.pub is the list of log keys. FOLDER contains raw Kafka values, one file each, in any folders, in the order of their
+sorted paths. The first ten bytes distinguish sealed batches and anchors. ``anchors.jsonl`` in it is the file that the
+target ``file`` wrote.
 Step numbers in comments are those of the page's section "How to verify".
 """
 
@@ -290,6 +291,98 @@ def check_note(note: str, body: str, public_key: bytes, batch: tuple[int, int, i
         raise ValueError("a signature is not valid") from None
 
 
+# --- keys ----------------------------------------------------------------------------------------------------------
+
+PEM_BEGIN, PEM_END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
+
+
+class Keys:
+    """The list of log keys: each with its first sizes, by origin."""
+
+    def __init__(self, found: list[tuple[bytes, dict[str, int]]]) -> None:
+        self.found = found
+
+    @classmethod
+    def read(cls, text: str) -> Keys:
+        found, sizes, block = list[tuple[bytes, dict[str, int]]](), dict[str, int](), list[str]()
+        for line in map(str.rstrip, text.split("\n")):
+            if block or line == PEM_BEGIN:
+                block.append(line)
+                if line == PEM_END:
+                    key = load_pem_public_key("\n".join([*block, ""]).encode())
+                    found.append((key.public_bytes(Encoding.Raw, PublicFormat.Raw), sizes))
+                    sizes, block = {}, []
+            elif line and not line.startswith("#"):
+                origin, size = re.fullmatch(r"(\S+) (0|[1-9][0-9]*)", line).groups()  # type: ignore[union-attr]
+                sizes[origin] = int(size)
+        if block or sizes or not found or found[0][1] or not all(well_formed(sizes) for _, sizes in found):
+            raise ValueError("not a list of log keys")
+        keys = cls(found)
+        for number in range(2, len(found)):
+            earlier, later = found[number - 1][1], found[number][1]
+            if any(place(later, log) is None or place(later, log) < place(earlier, log) for log in logs_in(earlier)):
+                raise ValueError("a key begins before the one before it")
+        return keys
+
+    def at(self, origin: str, size: int) -> bytes:
+        log, _, epoch = origin.rpartition("/")
+        begun = [
+            key
+            for key, sizes in self.found
+            if not sizes or (begin := place(sizes, log)) is None or begin <= (int(epoch), size)
+        ]
+        return begun[-1]
+
+    def check(self, changes: list[tuple[str, int, bytes]]) -> None:
+        """Step 7: each later key is named by an entry, sealed under the key before it; ``changes`` are the others.
+
+        ``changes``: of each ``key.changed`` that counts, its log and index, and ``raw``.
+        """
+        stated = []
+        for origin, index, raw in changes:
+            try:
+                key, sizes = Keys.read(FIRST_KEY + raw.decode("ascii")).found[1]
+            except (ValueError, IndexError, AttributeError):
+                continue
+            complete = {**sizes, origin: index + 2}
+            if block_of(key, sizes) == raw and origin not in sizes and well_formed(complete):
+                stated.append((origin, index, key, complete))
+        known = [key for key, _ in self.found]
+        for number in range(1, len(self.found)):
+            for origin, index, key, sizes in stated:
+                if (key, sizes) == self.found[number] and self.at(origin, index + 1) == known[number - 1]:
+                    break
+            else:
+                raise UnsoundError("keys", number, "no entry names this key of the list as the list has it")
+        last = max((at for at, one in enumerate(stated) if one[2] in known), default=-1)
+        if len(stated) > last + 1:
+            raise UnsoundError("keys", None, "an entry names a newer key: the list is older than the ledger")
+
+
+def place(sizes: dict[str, int], log: str) -> Any:
+    """Return the epoch and the size from which a key signs a log; None if it does not list it."""
+    found = {name.rpartition("/")[0]: (int(name.rpartition("/")[2]), size) for name, size in sizes.items()}
+    return found.get(log)
+
+
+def well_formed(sizes: dict[str, int]) -> bool:
+    return all(map(ORIGIN.fullmatch, sizes)) and len(set(logs_in(sizes))) == len(sizes)
+
+
+def logs_in(sizes: dict[str, int]) -> list[str]:
+    return [name.rpartition("/")[0] for name in sizes]
+
+
+def block_of(key: bytes, sizes: dict[str, int]) -> bytes:
+    lines = "".join(f"{name} {sizes[name]}\n" for name in sorted(sizes, key=str.encode)).encode()
+    pem = Ed25519PublicKey.from_public_bytes(key).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return lines + pem
+
+
+FIRST_KEY = block_of(bytes(32), {}).decode()
+"""Stands before the block of an event, so that it reads as the second key of a list."""
+
+
 # --- one log -------------------------------------------------------------------------------------------------------
 
 
@@ -313,7 +406,7 @@ class Log:
         self.last = self.genesis_hash = sha(b"GLG1" + b"".join(self.genesis))
         self.roots: dict[int, bytes] = {}
 
-    def add(self, batch: dict[str, Any], public_key: bytes) -> Iterator[Record]:
+    def add(self, batch: dict[str, Any], keys: Keys) -> Iterator[Record]:
         """Check one batch and yield its entries."""
         log, first, count = batch["origin"], batch["first_index"], batch["count"]
         if genesis_of(batch) != self.genesis:
@@ -347,10 +440,10 @@ class Log:
             raise UnsoundError(log, end, "the frontier is not that of the entries")  # Step 7, Checkpoint
         if count and batch["next_offset"] <= offset_before:
             raise UnsoundError(log, end, "reading would go on before the last entry")
-        body = body_of(log, self.tree.size, self.tree.root())
+        body, key = body_of(log, self.tree.size, self.tree.root()), keys.at(log, self.tree.size)
         try:
             check_note(
-                batch["note"], body, public_key, (batch["sealed_at"], first, batch["next_offset"], self.last)
+                batch["note"], body, key, (batch["sealed_at"], first, batch["next_offset"], self.last)
             )  # Step 8, Batch
         except ValueError as error:
             raise UnsoundError(log, end, str(error)) from error
@@ -394,7 +487,7 @@ def anchor_entry(time_ms: int, bodies: list[str]) -> bytes:
     return b"GLA1" + struct.pack(">qI", time_ms, len(bodies)) + tree.root()
 
 
-def check_anchors(anchors: list[dict[str, Any]], public_key: bytes, logs: dict[str, Log]) -> int:
+def check_anchors(anchors: list[dict[str, Any]], keys: Keys, logs: dict[str, Log]) -> int:
     tree, previous = Tree(), ""
     reopened = any(epoch_in(anchor) for anchor in anchors)
     for number, anchor in enumerate(anchors):
@@ -423,7 +516,8 @@ def check_anchors(anchors: list[dict[str, Any]], public_key: bytes, logs: dict[s
         if anchor["frontier"] != tree.frontier():
             raise UnsoundError(log, tree.size - 1, "the frontier is not that of the anchors")
         try:
-            check_note(anchor["note"], body_of(log, tree.size, tree.root()), public_key, None)  # Step 11, Anchors
+            key = keys.at(log, tree.size)
+            check_note(anchor["note"], body_of(log, tree.size, tree.root()), key, None)  # Step 11, Anchors
         except ValueError as error:
             raise UnsoundError(log, tree.size - 1, str(error)) from error
         check_covered(anchor, logs)
@@ -706,6 +800,18 @@ class Sources:
         new = {"from": -(2**63) if always else record.time + 60_000, "tenant": tenant, "keys": keys}
         self.found.setdefault(source, []).append(new | {"removed": stated["removed"] and not own})
 
+    def new_key(self, record: Record) -> bytes | None:
+        """Return ``raw`` of a change of the log key that counts: the operator signed it."""
+        value = record.value or b""
+        if record.key != b"log-key" or value[:10] not in self.released or self.operator not in self.found:
+            return None
+        try:
+            event = read_datum(value[10:], self.released[value[:10]])
+        except ValueError:
+            return None
+        counts = event["event_type"] == b"key.changed" and self.believes(record, event, self.operator[0])
+        return (event.get("raw") or b"") if counts else None
+
     def believes(self, record: Record, event: dict[str, Any], by: bytes) -> bool:
         """Whether an entry of the findings counts: from this system, once sources are registered."""
         if self.operator not in self.found:
@@ -903,7 +1009,7 @@ def _without_texts(node: Any) -> Any:
 
 def verify(
     values: Iterable[bytes],
-    public_key: bytes,
+    keys: Keys | bytes,
     outside: Iterable[str] = (),
     released: Mapping[bytes, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
@@ -911,8 +1017,10 @@ def verify(
 
     Returns the sound heads; raises UnsoundError at the first problem.
     """
+    keys = Keys([(keys, {})]) if isinstance(keys, bytes) else keys
     logs: dict[str, Log] = {}
     anchors: list[dict[str, Any]] = []
+    changes: list[tuple[str, int, bytes]] = []
     schemas = Schemas(released)
     sources: Sources | None = None
     for number, value in enumerate(values):
@@ -928,20 +1036,24 @@ def verify(
             raise UnsoundError(f"value {number}", None, str(error)) from error
         log = logs.setdefault(batch["origin"], Log(batch))
         of_findings = batch["origin"].split("/")[1] == "access.findings"
-        for at, record in enumerate(log.add(batch, public_key)):
+        for at, record in enumerate(log.add(batch, keys)):
             if of_findings:
                 sources = sources or Sources(batch["origin"].split("/")[0], released)
                 sources.learn(record)
                 schemas.learn(batch["origin"], batch["first_index"] + at, record, sources)
+                if (raw := sources.new_key(record)) is not None:
+                    changes.append((batch["origin"], batch["first_index"] + at, raw))
     check_epochs(logs)
-    count = check_anchors(anchors, public_key, logs)
+    keys.check(changes)
+    count = check_anchors(anchors, keys, logs)
     inside = {(anchor["origin"], anchor["index"]): anchor for anchor in anchors}
     for anchor in filter(None, map(read_anchor_line, outside)):  # Step 13, Outside anchors
         if anchor != inside.get((anchor["origin"], anchor["index"]), anchor):
             raise UnsoundError(anchor["origin"], anchor["index"], "the anchor outside is another one: two histories")
         nodes = [anchor["frontier"][at : at + 32] for at in range(0, len(anchor["frontier"]), 32)]
         try:
-            check_note(anchor["note"], body_of(anchor["origin"], anchor["index"] + 1, fold(nodes)), public_key, None)
+            key = keys.at(anchor["origin"], anchor["index"] + 1)
+            check_note(anchor["note"], body_of(anchor["origin"], anchor["index"] + 1, fold(nodes)), key, None)
         except ValueError as error:
             raise UnsoundError(anchor["origin"], anchor["index"], f"outside: {error}") from error
         check_covered(anchor, logs)
@@ -967,13 +1079,12 @@ def released_schemas() -> dict[bytes, str]:
 
 
 def main(key_file: str, folder: str) -> int:
-    key = load_pem_public_key(Path(key_file).read_bytes())
-    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    keys = Keys.read(Path(key_file).read_text("ascii"))
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     values = (path.read_bytes() for path in files if path.suffix != ".jsonl")
     lines = [line for path in files if path.suffix == ".jsonl" for line in path.read_text("utf-8").splitlines()]
     try:
-        found = verify((v for v in values if v[:10] in (BATCH, ANCHOR)), raw, lines, released_schemas())
+        found = verify((v for v in values if v[:10] in (BATCH, ANCHOR)), keys, lines, released_schemas())
     except UnsoundError as problem:
         print(f"not sound: {problem}")
         return 1

@@ -23,7 +23,7 @@ from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.evidence import ORIGINS_SCHEMA
 from ..sinks.clickhouse import is_embedded
-from ..sinks.evidence import ARROW, read_catalog
+from ..sinks.evidence import ARROW, read_catalog, read_key_changes
 from .chunks import COLUMNS, VARIABLE_COLUMNS, CheckedChunk, ChunkTask
 from .definitions import check_definitions, read_definitions
 from .logs import ChunkJoiner, VerifiedLog, VerifiedRoots
@@ -138,6 +138,9 @@ class ClickHouseEvidence:
                     progress(report.entries, total)
         for joiner in joiners.values():
             joiner.finish()
+        for change in read_key_changes(self.client, prefix, sources):
+            if change.origin in logs:
+                logs[change.origin].key_changes.append(change)
         return logs
 
     def _other_deployment(self, origins: Set[str]) -> Problem | None:

@@ -11,15 +11,20 @@ from ..kafka.identity import identify_topics
 from ..kafka.offsets import end_offset, first_offset
 from ..kafka.records import read_range
 from ..ledger.anchor import Anchor, AnchorError, decode_anchor
-from ..ledger.batch import BatchError, decode
+from ..ledger.batch import BatchError, SealedBatch, decode
+from ..ledger.key_change import SUBJECT, KeyChange, key_change
 from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, LogVerifier
-from ..schemas.topics import ANCHORS_TOPIC, SEALED_TOPICS
+from ..ledger.source_keys import KEY_PREFIX, SourceKeys, signed_records
+from ..schemas.event import FINDINGS_TOPIC
+from ..schemas.topics import ANCHORS_TOPIC, SEALED_TOPICS, sealed
 from .logs import VerifiedLog, VerifiedRoots, kind_of
 from .procedure import Progress
 from .report import VerifyReport
 from .scratch import Scratch
 from .steps import Kind, Problem
+
+FINDINGS = sealed(FINDINGS_TOPIC)
 
 
 class PlacedRecord(NamedTuple):
@@ -101,6 +106,7 @@ class KafkaEvidence:
         verifiers: dict[tuple[str, int], LogVerifier] = {}
         stopped: set[tuple[str, int]] = set()
         logs: dict[str, VerifiedLog] = {}
+        sources = SourceKeys(self.deployment)
         for record in self.sealed:
             place = (record.topic, record.partition)
             if place in stopped:
@@ -125,6 +131,18 @@ class KafkaEvidence:
                 if batch.origin not in logs:
                     logs[batch.origin] = VerifiedLog(batch.genesis, VerifiedRoots(scratch.roots_of(batch.origin)))
                 logs[batch.origin].roots.add(head.size, head.frontier.root())
+                if record.topic == FINDINGS:
+                    logs[batch.origin].key_changes += _key_changes(batch, sources)
                 report.entries += batch.count
                 progress(report.entries, 0)
         return logs
+
+
+def _key_changes(batch: SealedBatch, sources: SourceKeys) -> Iterator[KeyChange]:
+    """Yield the changes of the log key in the next batch of findings, and learn the sources that it registers."""
+    if KEY_PREFIX not in batch.keys and SUBJECT.encode() not in batch.keys:
+        return  # most batches
+    for index, record in enumerate(signed_records(FINDINGS_TOPIC, batch.records()), batch.first_index):
+        sources.learn(record)
+        if (change := key_change(record, batch.origin, index, sources)) is not None:
+            yield change

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..ledger.batch import Head
 from ..ledger.entry import Genesis, split_origin
+from ..ledger.key_change import KeyChange
 from ..ledger.keys import LogKeys
 from ..ledger.log_verifier import DiscontinuityError, check_checkpoint, check_follows, check_genesis
 from ..ledger.merkle import EMPTY_ROOT
@@ -59,11 +60,17 @@ class VerifiedRoots:
 
 @dataclass(slots=True)
 class VerifiedLog:
-    """One log: its verified checkpoints, and the first problem; nothing after it is checked."""
+    """One log: its verified checkpoints, and the first problem; nothing after it is checked.
+
+    Attributes:
+        key_changes: of a log of findings, the entries by which the log key changes. Those beyond the last verified
+            checkpoint do not count.
+    """
 
     genesis: Genesis
     roots: VerifiedRoots = field(default_factory=VerifiedRoots)
     problem: Problem | None = None
+    key_changes: list[KeyChange] = field(default_factory=list)
 
     @property
     def head(self) -> tuple[int, bytes]:

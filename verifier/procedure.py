@@ -27,11 +27,13 @@ from typing import ClassVar, Protocol
 from ..ledger.anchor import Anchor
 from ..ledger.keys import LogKeys
 from .anchors import StoredAnchors, lost_heads, survey, verify_anchors
+from .log_keys import check_log_keys, newer_key
 from .logs import VerifiedLog, check_epochs
 from .outside import OutsideAnchors, gap_outside, verify_outside
 from .remembered_heads import RememberedHeads, check_remembered
 from .report import VerifyReport
 from .scratch import Scratch
+from .steps import Problem
 
 Progress = Callable[[int, int], None]
 """Called with the number of entries checked, and of all entries or 0 if it is not known."""
@@ -119,8 +121,15 @@ def _verify(
         if log.problem is None:
             size, root = log.head
             report.heads[origin] = (size, root.hex())
-    # Steps 11 and 12: the anchor log, and the heads that it covers.
     lost = None if evidence.complete_epochs else lost_heads(logs)
+    # Step 7, Checkpoint: entries of the ledger name the later keys of the list.
+    for found in check_log_keys(keys, logs, deployment, lost):
+        if isinstance(found, Problem):
+            report.add(found)
+        else:
+            report.unchecked.append(found)
+    report.newer_key = newer_key(keys, logs)
+    # Steps 11 and 12: the anchor log, and the heads that it covers.
     report.lost = {
         origin: head.size - (logs[origin].head[0] if origin in logs else 0)
         for origin, head in (lost or {}).items()

@@ -38,6 +38,7 @@ class VerifyReport:
         own_anchor_file: the file of the anchors from outside, if it is the one that this deployment writes.
         unknown_lines: lines of the outside anchor file that are not anchors.
         remembered: heads of earlier verifications that are still contained.
+        newer_key: why the list of public keys may be older than the ledger; empty if it is not.
         unanchored: logs with entries that no anchor covers (yet).
         erased: entries, as origin#index, whose payload is erased and whose erasure is on record.
         omitted: problems beyond the first thousand.
@@ -69,6 +70,7 @@ class VerifyReport:
     own_anchor_file: str = ""
     unknown_lines: int = 0
     remembered: int = 0
+    newer_key: str = ""
     unanchored: list[str] = field(default_factory=list)
     erased: list[str] = field(default_factory=list)
     omitted: int = 0
@@ -79,6 +81,8 @@ class VerifyReport:
         """The result of the whole verification."""
         kinds = {problem.kind for problem in self.problems}
         matched = self.checkpoints or self.anchors or self.outside_anchors
+        if self.newer_key:
+            kinds.discard("key")  # the newer key may have signed these notes
         if "changed" in kinds or (kinds & {"key", "deployment"} and matched):
             return Verdict.tampered
         if self.not_checked():
@@ -94,11 +98,11 @@ class VerifyReport:
 
     def not_checked(self) -> list[str]:
         """Return the reasons why the evidence, or a part of it, could not be checked."""
-        reasons = list(self.unchecked)
+        reasons = [*self.unchecked, *([self.newer_key] if self.newer_key else [])]
         kinds = {problem.kind for problem in self.problems}
         if "deployment" in kinds:
             reasons.append(f"the evidence belongs to another deployment than {self.deployment}")
-        if "key" in kinds:
+        if "key" in kinds and not self.newer_key:
             reasons.append("no checkpoint and no anchor is signed by the public key that you brought")
         if not (self.problems or self.entries or self.anchors or self.outside_anchors):
             reasons.append(f"nothing is stored of deployment {self.deployment}")

@@ -27,7 +27,7 @@ STEPS = (
     VerifyStep(4, "Payload", "entries", ("payload", "erased")),
     VerifyStep(5, "Leaf", "entries", ("leaf",)),
     VerifyStep(6, "Chain", "entries", ("chain",)),
-    VerifyStep(7, "Checkpoint", "checkpoints", ("checkpoint",)),
+    VerifyStep(7, "Checkpoint", "checkpoints", ("checkpoint", "log_key")),
     VerifyStep(8, "Batch", "checkpoints", ("sealed_at",)),
     VerifyStep(9, "Schemas", "schemas", ("schema",)),
     VerifyStep(10, "Decoded columns", "entries", ("columns",)),

@@ -21,7 +21,7 @@ from ..loopback_ports import HOST
 from ..settings import Settings
 from ..stack_file import read_stack
 from ..store_access import ask_store
-from . import brokers, clocks, keys, logs, machine, processes, spools, store, topics
+from . import brokers, clocks, keys, logs, machine, older_keys, processes, spools, store, topics
 from .diagnosis import Diagnosis, Subject
 
 STORE_SECONDS = 15.0
@@ -61,7 +61,7 @@ class Examination:
             (brokers.ACCESS, self._access),
             (processes.GROUPS, self._groups),
             (keys.ABOUT, self._keys),
-            (keys.ABOUT, lambda: keys.examine_signature(self._logs(), self.settings.public_key_path)),
+            (keys.ABOUT, self._signature),
             (logs.ABOUT, lambda: logs.examine(self._logs(), self.settings)),
             (store.ABOUT, self._store),
             (clocks.ABOUT, self._clocks),
@@ -86,6 +86,10 @@ class Examination:
     def _keys(self) -> list[Diagnosis]:
         signs = any(one.name in SIGNING for one in self._here)
         return keys.check(keys.read_keys(self.settings), needs_private=signs)
+
+    def _signature(self) -> list[Diagnosis]:
+        logs, settings = self._logs(), self.settings
+        return [*keys.examine_signature(logs, settings.public_key_path), *older_keys.examine(logs, settings)]
 
     def _kafka(self) -> list[Diagnosis]:
         try:

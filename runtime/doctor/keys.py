@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...base.errors import GrantledgerError
-from ...kafka.sealed_log import SealedLogs, SealedLogStoppedError
+from ...kafka.sealed_log import SealedLogProblem, SealedLogs, SealedLogStoppedError
 from ...schemas.event import FINDINGS_TOPIC
-from ..keys import load_log_keys, log_key_file
+from ..keys import load_log_keys, log_key_file, next_key_file
 from ..settings import Settings
 from .diagnosis import Diagnosis, Subject
 
@@ -24,6 +24,7 @@ class Keys:
         private_problem: why the private key cannot be used.
         public: the newest public key; None if it cannot be used.
         public_problem: why not.
+        unfinished: the file with the next private key; None unless a change of the key was interrupted.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Keys:
     private_problem: str = ""
     public: bytes | None = None
     public_problem: str = ""
+    unfinished: Path | None = None
 
 
 def check(found: Keys, *, needs_private: bool) -> list[Diagnosis]:
@@ -57,6 +59,11 @@ def check(found: Keys, *, needs_private: bool) -> list[Diagnosis]:
                 "restore both from the same backup (key_file, public_key_file)",
             )
         )
+    if found.unfinished is not None:
+        lines.append(
+            ABOUT.warning(f"{found.unfinished} exists: a change of the key was interrupted",
+                          "run `grantledger keys rotate` again; do not delete the file")
+        )  # fmt: skip
     if lines:
         return lines
     if found.private is None:
@@ -64,11 +71,12 @@ def check(found: Keys, *, needs_private: bool) -> list[Diagnosis]:
     return [ABOUT.ok(f"{found.path} is for its owner only, and {found.public_path} is its public half")]
 
 
-def check_signature(refused: str | None, *, has_batches: bool, public_path: Path) -> list[Diagnosis]:
+def check_signature(refused: str | None, *, has_batches: bool, public_path: Path, later: str = "") -> list[Diagnosis]:
     """Return whether the key signed the last sealed batch of the findings.
 
     Args:
         refused: why no batch verifies; None if one does, or if there is none.
+        later: why a record behind the last valid batch does not verify; empty without one.
     """
     if refused is not None:
         return [
@@ -78,6 +86,13 @@ def check_signature(refused: str | None, *, has_batches: bool, public_path: Path
         ]
     if not has_batches:
         return [ABOUT.unchecked("whether the key signs this ledger: nothing is sealed yet", "start `run seal`")]
+    if later:
+        return [
+            ABOUT.problem(
+                f"the end of access.findings.sealed does not verify: {later}",
+                f"copy the present {public_path.name}, or see docs/runbooks/sealed_record_invalid.md",
+            )
+        ]
     return [ABOUT.ok("it signed the last sealed batch of access.findings")]
 
 
@@ -94,13 +109,24 @@ def read_keys(settings: Settings) -> Keys:
         public = load_log_keys(settings).newest
     except GrantledgerError as error:
         public_problem = str(error)
-    return Keys(settings.private_key_path, settings.public_key_path, private, private_problem, public, public_problem)
+    following = next_key_file(settings).path
+    return Keys(
+        settings.private_key_path,
+        settings.public_key_path,
+        private,
+        private_problem,
+        public,
+        public_problem,
+        following if following.exists() else None,
+    )
 
 
 def examine_signature(logs: SealedLogs, public_path: Path) -> list[Diagnosis]:
     """Verify the last sealed batch of the findings. Raises KafkaUnavailableError."""
+    problems: list[SealedLogProblem] = []
     try:
-        last, refused = logs.last(FINDINGS_TOPIC), None
+        last, refused = replace(logs, on_problem=problems.append).last(FINDINGS_TOPIC), None
     except SealedLogStoppedError as error:
         last, refused = None, str(error)
-    return check_signature(refused, has_batches=last is not None, public_path=public_path)
+    later = problems[0].reason if problems else ""
+    return check_signature(refused, has_batches=last is not None, public_path=public_path, later=later)

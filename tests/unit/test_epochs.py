@@ -37,7 +37,7 @@ def accepted_by_the_second(batches: list[SealedBatch]) -> bool:
     logs: dict[str, second_verifier.Log] = {}
     for batch in map(second_verifier.read_batch, map(encode, batches)):
         log = logs.setdefault(batch["origin"], second_verifier.Log(batch))
-        list(log.add(batch, SIGNER.public_key))
+        list(log.add(batch, second_verifier.Keys([(SIGNER.public_key, {})])))
     try:
         second_verifier.check_epochs(logs)
     except second_verifier.UnsoundError:
