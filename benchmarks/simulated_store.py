@@ -212,7 +212,7 @@ def build(folder: Path, entries: int, policy: WatchPolicy, report: Callable[[str
     begins = now - count * DAY
     moved = [Sent(after, copied(event, begins - (now - DAY), "")) for after, event in sent]
     _days[:] = [Days(moved, begins, count, now)]
-    # The engine has threads, and a process with threads must not fork.
+    # The workers begin before the engine: it starts threads, and a process with threads must not fork.
     with multiprocessing.get_context("fork").Pool(PROCESSES) as pool, connect(StoreAddress(folder)) as client:
         migrate(client)
         logs = _Logs(client)

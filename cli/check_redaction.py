@@ -46,7 +46,7 @@ def command(
     Without FILE, the rules of the level are listed. Otherwise each line is printed that redaction changes, as it
     would be stored. Only with --tool it is known whom a record names: the others stay as they are.
 
-    Exit codes: 0 all rules are valid and all files were read; 2 a rule is wrong, or a file cannot be read.
+    Exit codes: 0 the rules are valid, and every file was read; 2 a rule is wrong, or a file cannot be read.
     """
     rules = redactor(settings, redaction, redaction_rules)
     if not files:

@@ -53,8 +53,8 @@ def rotate(
     key signs. Run this where the private key is, as the user that owns it, with the key of grantledger-operator. If it
     is interrupted, run it again: it continues with the same new key. docs/backup.md has the whole procedure.
 
-    Exit codes: 0 replaced; 1 Kafka does not answer, or you declined; 2 a key file or an option is wrong; 3 a sealer or
-    the anchor process runs, or a log is stopped.
+    Exit codes: 0 replaced; 1 Kafka does not answer, or you declined; 2 a key file or an option is wrong; 3 the anchor
+    process or a sealer still runs, or a log is stopped.
     """
     reason, who = required(reason, "--reason"), person(name)
     question = f"Replace the key {settings.private_key_path}, as {who}? There is no undo."

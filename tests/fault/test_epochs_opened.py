@@ -39,10 +39,7 @@ SEALED = f"{LIFECYCLE}.sealed"
 def ledger(broker: LocalBroker, make_pipeline: Callable[..., Pipeline]) -> Ledger:
     """A ledger whose entries are sealed, stored and anchored, with nothing running."""
     ledger = Ledger(make_pipeline(broker.bootstrap_servers, ANCHORED_OFTEN | WITHOUT_STATES))
-    ledger.pipeline.start("store", "anchor")
-    wait_for(ledger.all_stored, "everything is stored")
-    wait_for(lambda: ledger.pipeline.metric("anchor", "grantledger_anchors_total") >= 2, "everything is anchored")
-    ledger.stop_drained()
+    ledger.store_and_anchor()
     return ledger
 
 

@@ -52,6 +52,13 @@ class Ledger:
         topics = (LIFECYCLE, "access.activity")
         return self.pipeline.metric("store", "grantledger_stored_log_size_entries") >= self._records(*topics)
 
+    def store_and_anchor(self) -> None:
+        """Store and anchor everything that is sealed, and stop."""
+        self.pipeline.start("store", "anchor")
+        wait_for(self.all_stored, "everything is stored")
+        wait_for(lambda: self.pipeline.metric("anchor", "grantledger_anchors_total") >= 2, "everything is anchored")
+        self.stop_drained()
+
     def stop_drained(self) -> None:
         """Stop everything; the store once it has every sealed entry, as its anchors demand."""
         self.pipeline.stop("seal", "anchor")
