@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import json
 import re
 import statistics
 import subprocess
@@ -32,7 +33,7 @@ from grantledger.processors.watch_policy import load_policy
 from grantledger.simulator.company_policy import POLICY
 
 from .results import save
-from .simulated_store import build
+from .simulated_store import BUILT, build
 
 QUESTIONS = {
     "active_grants, newest 20": "SELECT * FROM active_grants ORDER BY activated_at DESC LIMIT 20",
@@ -61,6 +62,20 @@ QUESTIONS = {
 ANY_GRANT = (
     "SELECT grant_id, subject_id FROM grants WHERE removed_at IS NOT NULL ORDER BY activated_at LIMIT 1 OFFSET 50"
 )
+
+
+def built_store(folder: Path, entries: int, console: Console) -> dict[str, Any]:
+    """Build a store, unless an earlier run left it in the folder; return what it has, and what its build took."""
+    built = folder / BUILT
+    if not built.exists():
+        if (folder / "clickhouse").exists():
+            raise SystemExit(f"{folder}: the build of this store was interrupted. Remove the folder")
+        # A process of its own, so that its memory is not measured.
+        command = [sys.executable, "-m", "benchmarks.queries", "--build"]
+        subprocess.run([*command, "--folder", str(folder), "--entries", str(entries)], check=True)
+    result: dict[str, Any] = json.loads(built.read_text())
+    console.print(", ".join(f"{name} {value:,.0f}" for name, value in result.items()))
+    return result
 
 
 class Analyst:
@@ -138,16 +153,13 @@ def main() -> None:
     if options.build:
         policy = options.folder / "policy.toml"
         policy.write_text(POLICY)
-        build(options.folder / "clickhouse", options.entries, load_policy(policy), lambda line: print(line, flush=True))
+        build(options.folder, options.entries, load_policy(policy), console)
         return
     with tempfile.TemporaryDirectory(prefix="grantledger-bench-", ignore_cleanup_errors=True) as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "clickhouse").exists():
-            # A process of its own, so that its memory is not measured.
-            command = [sys.executable, "-m", "benchmarks.queries", "--build"]
-            subprocess.run([*command, "--folder", str(folder), "--entries", str(options.entries)], check=True)
-        result = measure(folder, options.times, console)
+        built = built_store(folder, options.entries, console)
+        result = measure(folder, options.times, console) | {"build": built}
     report(result, console)
     save(result, "bench-queries.json", console)
 

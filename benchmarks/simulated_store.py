@@ -1,26 +1,30 @@
 """A store of many simulated days, through our own encoding, sealing, decoding and inserts, without Kafka.
 
 One day of a company is simulated and mapped by the real adapters. Each stored day is a copy of it with its own times
-and ids. The last day ends now, in the middle of its lives, so that some access is active.
+and ids (see :mod:`.day_copies`). The last day ends now, in the middle of its lives, so that some access is active. One
+process copies, seals and decodes; the other one, which has the store open, inserts.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from multiprocessing.pool import AsyncResult, Pool
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-from clickhouse_connect.driver.client import Client
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from grantledger.base.times import micros_of
-from grantledger.ledger.batch import MAX_ENTRIES, Head, Records, seal
+from grantledger.ledger.batch import Head, Records, seal
 from grantledger.ledger.entry import NO_HEADERS, Genesis, origin_of
 from grantledger.ledger.keys import LocalSigner
 from grantledger.ledger.source_keys import SourceKeys
@@ -32,7 +36,7 @@ from grantledger.producers.json_fields import parse_object
 from grantledger.runtime.store_access import refresh_states
 from grantledger.schemas.catalog import SchemaCatalog, event_schema
 from grantledger.schemas.codec import EventEncoder
-from grantledger.schemas.event import ACTIVITY_TOPIC, Event
+from grantledger.schemas.event import Event
 from grantledger.simulator.lifecycle import TOOLS, Tool
 from grantledger.simulator.playback import Playback
 from grantledger.simulator.scenario import scenarios
@@ -41,30 +45,14 @@ from grantledger.sinks.evidence import insert_entries, insert_origin
 from grantledger.sinks.migrate import migrate
 from grantledger.sinks.rows import entries_table
 
+from .day_copies import DAY, DayCopies, Log, Rows, Sent, copied
+
 DEPLOYMENT = "bench.local"
-ACTIVITY_PARTITIONS = 4
-DAY = timedelta(days=1)
 LIVES_PER_DAY = 10_000
-INSERTED_ROWS = 100_000
-PROCESSES = 2
-"""That encode."""
-
-Log = tuple[str, int]
-
-
-class Sent(NamedTuple):
-    """An event of the simulated day, and when its record was sent, after the beginning of the day."""
-
-    after: timedelta
-    event: Event
-
-
-class Row(NamedTuple):
-    """A Kafka record."""
-
-    time_ms: int
-    key: bytes
-    value: bytes
+INSERTED_ROWS = 50_000
+"""Least rows of an insert."""
+BUILT = "built.json"
+"""Written beside a complete store: how many entries it has, and how long it took."""
 
 
 @dataclass
@@ -101,139 +89,131 @@ def simulated_day(lives: int, seed: int, begins: datetime) -> list[Sent]:
     return sent
 
 
-def copied(event: Event, by: timedelta, suffix: str) -> Event:
-    """Return an event ``by`` later, with ids of its own."""
+class Block(NamedTuple):
+    """Consecutive rows of a log's ``entries``; the first block has its genesis."""
 
-    def later(time: datetime | None) -> datetime | None:
-        return time + by if time else None
-
-    def other(name: str | None) -> str | None:
-        return name + suffix if name else None
-
-    return replace(
-        event,
-        occurred_at=event.occurred_at + by,
-        starts_at=later(event.starts_at),
-        expires_at=later(event.expires_at),
-        approvals=tuple(replace(one, at=later(one.at)) for one in event.approvals),
-        source=replace(event.source, native_id=event.source.native_id + suffix),
-        grant_id=other(event.grant_id),
-        request_id=other(event.request_id),
-        session_id=other(event.session_id),
-        event_id="",
-    )
+    log: Log
+    first_index: int
+    genesis: Genesis | None
+    table: pa.Table
 
 
-class Days:
-    """Makes the records of each day. Kept in a global of the processes that encode, which inherit it by ``fork``."""
+class _SealedLog:
+    """Seals and decodes the records of a log, and gathers them until they are enough for an insert."""
 
-    def __init__(self, sent: Sequence[Sent], begins: datetime, count: int, until: datetime) -> None:
-        self._sent, self._begins, self._count, self._until = sent, begins, count, until
-        self._encoder = EventEncoder()
-
-    def encode(self, number: int) -> dict[Log, list[Row]]:
-        """Return the records that were sent on a day, in order: those of its lives, and the rest of the day before."""
-        rows: dict[Log, list[Row]] = defaultdict(list)
-        begins = self._begins + number * DAY
-        for copy, first in ((number - 1, DAY), (number, timedelta())):
-            if copy < 0:
-                continue
-            by, suffix = copy * DAY, f".{copy:04d}"
-            for after, event in self._sent:
-                at = self._begins + by + after
-                if not first <= after < first + DAY or at > self._until:
-                    continue
-                made = copied(event, by, suffix)
-                key = made.key.encode()
-                where = sum(key) % ACTIVITY_PARTITIONS if made.topic == ACTIVITY_TOPIC else 0
-                time_ms = micros_of(begins + after - first) // 1000
-                rows[made.topic, where].append(Row(time_ms, key, self._encoder.encode(made)))
-        for one in rows.values():
-            one.sort(key=lambda row: row.time_ms)
-        return rows
-
-
-_days: list[Days] = []
-
-
-def _encode(number: int) -> dict[Log, list[Row]]:
-    return _days[0].encode(number)
-
-
-class _Logs:
-    """Seals the records of each log and stores them."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._signer = LocalSigner.generate()
-        self._catalog = SchemaCatalog((event_schema(),))
+    def __init__(self, log: Log, signer: LocalSigner, catalog: SchemaCatalog) -> None:
+        self._log, self._signer, self._catalog = log, signer, catalog
         self._sources = SourceKeys(DEPLOYMENT)
-        self._heads: dict[Log, Head] = {}
-        self.entries = 0
+        self._genesis = Genesis(origin_of(DEPLOYMENT, *log), bytes(16), 0)
+        self._head = Head.at_genesis(self._genesis)
+        self._gathered: list[pa.Table] = []
+        self._first = 0
 
-    def append(self, log: Log, rows: Sequence[Row]) -> None:
-        """Seal and store records, in batches and inserts of the greatest size."""
-        for at in range(0, len(rows), INSERTED_ROWS):
-            part = rows[at : at + INSERTED_ROWS]
-            tables = [self._sealed(log, part[b : b + MAX_ENTRIES]) for b in range(0, len(part), MAX_ENTRIES)]
-            table = pa.concat_tables(tables).combine_chunks()
-            insert_entries(self._client, table, f"{log}:{self._heads[log].size}")
-            self.entries += len(part)
-
-    def _sealed(self, log: Log, rows: Sequence[Row]) -> pa.Table:
-        if log not in self._heads:
-            genesis = Genesis(origin_of(DEPLOYMENT, *log), bytes(16), 0)
-            insert_origin(self._client, genesis)
-            self._heads[log] = Head.at_genesis(genesis)
-        head, size = self._heads[log], len(rows)
+    def append(self, rows: Rows) -> None:
+        """Seal and decode one batch of records."""
+        head, size = self._head, len(rows.keys)
         records = Records(
             flags=[1] * size,
             offsets=list(range(head.size, head.size + size)),
-            append_times=[row.time_ms for row in rows],
-            keys=[row.key for row in rows],
-            values=[row.value for row in rows],
+            append_times=rows.times_ms,
+            keys=list(rows.keys),
+            values=list(rows.values),
             headers=[NO_HEADERS] * size,
         )
-        sealed_at = datetime.fromtimestamp(rows[-1].time_ms / 1000, UTC)
-        batch, self._heads[log] = seal(head, records, head.size + size, sealed_at, self._signer)
-        return entries_table(batch, self._catalog, self._sources)
+        sealed_at = datetime.fromtimestamp(rows.times_ms[-1] / 1000, UTC)
+        batch, self._head = seal(head, records, head.size + size, sealed_at, self._signer)
+        self._gathered.append(entries_table(batch, self._catalog, self._sources))
+
+    def blocks(self, least: int) -> Iterator[Block]:
+        """Yield what is gathered, if it has at least so many rows."""
+        rows = sum(table.num_rows for table in self._gathered)
+        if rows >= least:
+            table = pa.concat_tables(self._gathered).combine_chunks()
+            yield Block(self._log, self._first, None if self._first else self._genesis, table)
+            self._gathered, self._first = [], self._first + rows
 
 
-def build(folder: Path, entries: int, policy: WatchPolicy, report: Callable[[str], None]) -> int:
-    """Fill an empty store with at least so many entries, if days are long enough, and return how many it has.
+def sealed_days(copies: DayCopies, days: int, policy: WatchPolicy, begins: datetime) -> Iterator[Block]:
+    """Yield the rows of all days, which start with the policy on record."""
+    signer, catalog = LocalSigner.generate(), SchemaCatalog((event_schema(),))
+    event = config_event(DEPLOYMENT, policy, begins)
+    findings = _SealedLog((event.topic, 0), signer, catalog)
+    findings.append(Rows([micros_of(begins) // 1000], [event.key.encode()], [EventEncoder().encode(event)]))
+    yield from findings.blocks(1)
+    logs = {log: _SealedLog(log, signer, catalog) for log in copies.logs}
+    for number in range(days):
+        for log, sealed in logs.items():
+            for rows in copies.rows(log, number):
+                if rows.keys:
+                    sealed.append(rows)
+                yield from sealed.blocks(INSERTED_ROWS)
+    for sealed in logs.values():
+        yield from sealed.blocks(1)
+
+
+def _send(blocks: Iterator[Block], to: Connection) -> None:
+    """Send every block, then the CPU time of this process. The pipe holds back a sender that is ahead."""
+    for block in blocks:
+        to.send(block)
+    to.send(time.process_time())
+
+
+def build(folder: Path, entries: int, policy: WatchPolicy, console: Console) -> dict[str, Any]:
+    """Fill an empty store with at least so many entries, if days are long enough; return what it has and took.
 
     Args:
+        folder: receives the store as ``clickhouse``, and at the end ``built.json``.
         policy: put on record at the beginning, as the watch does.
-        report: receives a line for people after each day.
     """
+    started = time.monotonic()
     now = datetime.now(UTC)
-    sent = simulated_day(max(1, min(LIVES_PER_DAY, entries // 20)), 7, now - DAY)
-    count = -(-entries // len(sent))
-    begins = now - count * DAY
-    moved = [Sent(after, copied(event, begins - (now - DAY), "")) for after, event in sent]
-    _days[:] = [Days(moved, begins, count, now)]
-    # The workers begin before the engine: it starts threads, and a process with threads must not fork.
-    with multiprocessing.get_context("fork").Pool(PROCESSES) as pool, connect(StoreAddress(folder)) as client:
+    with console.status("simulating a day"):
+        sent = simulated_day(max(1, min(LIVES_PER_DAY, entries // 20)), 7, now - DAY)
+        days = -(-entries // len(sent))
+        begins = now - days * DAY
+        copies = DayCopies([Sent(after, copied(one, begins - (now - DAY), "")) for after, one in sent], begins)
+    simulated, simulated_cpu = time.monotonic(), _cpu()
+    receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
+    # The process begins before the engine: it starts threads, and a process with threads must not fork.
+    blocks = sealed_days(copies, days, policy, begins)
+    sealer = multiprocessing.get_context("fork").Process(target=_send, args=(blocks, send), daemon=True)
+    sealer.start()
+    send.close()
+    stored = 0
+    with connect(StoreAddress(folder / "clickhouse")) as client:
         migrate(client)
-        logs = _Logs(client)
-        event = config_event(DEPLOYMENT, policy, begins)
-        row = Row(micros_of(begins) // 1000, event.key.encode(), EventEncoder().encode(event))
-        logs.append((event.topic, 0), [row])
-        for number, rows in enumerate(_encoded(pool, count)):
-            for log in sorted(rows):
-                logs.append(log, rows[log])
-            report(f"day {number + 1} of {count}: {logs.entries:,} entries")
-        report("computing the states of grants, requests and findings")
-        refresh_states(client)
-    return logs.entries
+        with _progress(console) as progress:
+            task = progress.add_task("entries", total=days * len(sent))
+            while isinstance(block := receive.recv(), Block):
+                if block.genesis is not None:
+                    insert_origin(client, block.genesis)
+                insert_entries(client, block.table, f"{block.log}:{block.first_index}")
+                stored += block.table.num_rows
+                progress.update(task, completed=stored)
+        sealer.join()
+        inserted, inserted_cpu = time.monotonic(), _cpu()
+        with console.status("computing the states of grants, requests and findings"):
+            refresh_states(client)
+        ended, ended_cpu = time.monotonic(), _cpu()
+    result = {
+        "entries": stored,
+        "days": days,
+        "simulate_s": simulated - started,
+        "store_s": inserted - simulated,
+        "states_s": ended - inserted,
+        "seal_and_decode_cpu_s": block,
+        "insert_cpu_s": inserted_cpu - simulated_cpu,
+        "states_cpu_s": ended_cpu - inserted_cpu,
+    }
+    (folder / BUILT).write_text(json.dumps(result, indent=2) + "\n")
+    return result
 
 
-def _encoded(pool: Pool, count: int) -> Iterator[dict[Log, list[Row]]]:
-    """Return the records of each day. One day more than there are processes is in memory."""
-    ahead: deque[AsyncResult[dict[Log, list[Row]]]] = deque()
-    for number in range(count):
-        ahead.append(pool.apply_async(_encode, (number,)))
-        if len(ahead) > PROCESSES:
-            yield ahead.popleft().get()
-    while ahead:
-        yield ahead.popleft().get()
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
