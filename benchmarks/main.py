@@ -1,6 +1,7 @@
 """``make bench``: copy, pipeline, sealing alone, verification; medians of three, copy and pipeline alternating.
 
-Prints a table and writes build/bench.json. Options: ``--events N``, ``--repeat N``, ``--no-memory``.
+Then the questions of people over a store of simulated lives with as many entries (:mod:`.queries`). Prints tables and
+writes build/bench.json. Options: ``--events N``, ``--repeat N``, ``--no-memory``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from grantledger.runtime.broker import LocalBroker
 
-from . import load, pipeline
+from . import commands, load, pipeline
 from .results import save
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,13 +39,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="grantledger-bench-", ignore_cleanup_errors=True) as scratch:
         result = measure(options, Path(scratch), console)
     report(result, console)
+    result["cli_help_cpu_s"] = commands.help_cpu_s()
+    asked = run_queries(options.events)
+    result |= {"queries": asked["queries"], "commands": asked["commands"], "query_store": asked["build"]}
     save(result, "bench.json", console)
 
 
 def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dict:
     """Fill a broker once, and measure every variant with it."""
     events = options.events
-    copies, pipelines, seals, verifies, shares, seal_walls = [], [], [], [], [], []
+    copies, pipelines, seals, verifies, shares, seal_walls, anonymous = [], [], [], [], [], [], []
     with LocalBroker(scratch / "kafka") as broker:
         servers, pid = broker.bootstrap_servers, broker.pid or 0
         pipeline.fresh_topics(servers)
@@ -61,10 +65,13 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
             pipelines.append(measured.events / measured.seconds)
             shares.append(measured.cpu["broker"] / sum(measured.cpu.values()))
             memory = measured.memory
+            anonymous.append(measured.anonymous)
             cpu = measured.cpu
             console.print(f"{pipelines[-1]:,.0f}/s, verify", end=" ")
-            verifies.append(run_verify(folder))
+            verifies.append(float(run("benchmarks.verify", str(folder))))
             console.print(f"{verifies[-1]:,.0f}/s, seal", end=" ")
+            if turn == options.repeat - 1:
+                bytes_per_entry = float(run("benchmarks.stored_bytes", str(folder)))
             shutil.rmtree(folder, ignore_errors=True)
             folder = scratch / f"seal{turn}"
             alone = pipeline.run(servers, folder, f"seal{turn}.local", events, pid, store=False)
@@ -77,13 +84,17 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
             console.print(f"memory over {3 * events:,} events", end=" ")
             load.fill(servers, 2 * events)
             folder = scratch / "memory"
-            larger = pipeline.run(servers, folder, "memory.local", 3 * events, pid, store=True).memory
+            measured = pipeline.run(servers, folder, "memory.local", 3 * events, pid, store=True)
+            larger = measured.memory
+            anonymous.append(measured.anonymous)
             console.print("done")
     return {
         "copy": round(statistics.median(copies)),
         "pipeline": round(statistics.median(pipelines)),
         "seal_per_core": round(statistics.median(seals)),
         "verify": round(statistics.median(verifies)),
+        "store_rss_anon_mib": round(max(one["store"] for one in anonymous)),
+        "bytes_per_entry": round(bytes_per_entry),
         "ratio": round(statistics.median(p / c for p, c in zip(pipelines, copies, strict=True)), 3),
         "seal_wall": round(statistics.median(seal_walls)),
         "broker_share_of_cpu": round(statistics.median(shares), 3),
@@ -100,20 +111,23 @@ def measure(options: argparse.Namespace, scratch: Path, console: Console) -> dic
 
 def run_copy(servers: str, folder: Path, events: int) -> dict:
     """Run the baseline in its own process, and return its measurement."""
-    command = [sys.executable, "-m", "benchmarks.copy", servers, str(folder), str(events)]
+    return json.loads(run("benchmarks.copy", servers, str(folder), str(events)))
+
+
+def run_queries(entries: int) -> dict:
+    """Ask the questions of people in a process of its own, which prints its tables, and return its figures."""
+    command = [sys.executable, "-m", "benchmarks.queries", "--entries", str(entries), "--times", "5"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return json.loads((ROOT / "build" / "bench-queries.json").read_text())
+
+
+def run(module: str, *arguments: str) -> str:
+    """Run a measurement in its own process; return the last line that it prints."""
+    command = [sys.executable, "-m", module, *arguments]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         raise RuntimeError(answer.stderr[-2000:])
-    return json.loads(answer.stdout.splitlines()[-1])
-
-
-def run_verify(folder: Path) -> float:
-    """Verify the store of a pipeline run in its own process; return entries per second."""
-    command = [sys.executable, "-m", "benchmarks.verify", str(folder)]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        raise RuntimeError(answer.stderr[-2000:])
-    return float(json.loads(answer.stdout.splitlines()[-1]))
+    return answer.stdout.splitlines()[-1]
 
 
 def report(result: dict, console: Console) -> None:
@@ -131,6 +145,7 @@ def report(result: dict, console: Console) -> None:
         f"CPU seconds of the last copy {result['cpu_seconds_copy']}, "
         f"of the last pipeline run {result['cpu_seconds_last_run']}; memory MiB {result['memory_mib']}, "
         f"with three times the events {result['memory_mib_three_times']}; "
+        f"store's anonymous memory {result['store_rss_anon_mib']} MiB; {result['bytes_per_entry']} bytes per entry; "
         f"{result['machine']['processors']} processors, {result['machine']['cpu']}, "
         f"Python {result['machine']['python']}"
     )

@@ -18,6 +18,8 @@ from grantledger.runtime.source_keys import register_own_sources
 from grantledger.schemas.event import FINDINGS_TOPIC
 from grantledger.schemas.topics import ANCHORS_TOPIC, RECEIPTS_TOPIC, SEALED_TOPICS, topic_specs
 
+from .memory import anonymous_mib
+
 TICKS = os.sysconf("SC_CLK_TCK")
 PARTITIONS = 4
 
@@ -26,13 +28,14 @@ PARTITIONS = 4
 class Measured:
     """From the first stored entry to the last: events, wall seconds, CPU seconds by process.
 
-    Memory is the largest resident set by process in MiB.
+    Memory is the largest resident set by process in MiB, anonymous the largest part of it without files.
     """
 
     events: int
     seconds: float
     cpu: dict[str, float]
     memory: dict[str, float]
+    anonymous: dict[str, float]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -87,13 +90,14 @@ def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: in
             _await((folder / "run" / "sql.json").exists)
         children["seal"].start()
         _await(lambda: status_path(folder, "seal").exists())
-        memory = dict.fromkeys(names, 0.0)
+        memory, anonymous = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
 
         def done() -> int:
             for name, child in children.items():
                 if child.pid is None:
                     raise RuntimeError(f"{name} ended: {child.last_error()}")
                 memory[name] = max(memory[name], resident_mib(child.pid))
+                anonymous[name] = max(anonymous[name], anonymous_mib(child.pid))
             metrics = children[names[0]].metrics()
             return int(sum(v for (n, label), v in metrics.items() if n == metric and "access.activity" in label))
 
@@ -110,7 +114,7 @@ def run(servers: str, folder: Path, deployment: str, events: int, broker_pid: in
     finally:
         for name in reversed(names):
             children[name].stop()
-    return Measured(events - first, seconds, cpu, memory)
+    return Measured(events - first, seconds, cpu, memory, anonymous)
 
 
 def _await(condition, limit: float = 60.0) -> None:

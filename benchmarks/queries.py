@@ -1,10 +1,10 @@
 """The questions of people to a large store: time and CPU time at the SQL endpoint, and memory of the answering process.
 
-    python -m benchmarks.queries [--entries N] [--times N] [--folder FOLDER]
+    python -m benchmarks.queries [--entries N] [--times N] [--folder FOLDER] [--compare FILE]
 
 Builds a store of that many entries from simulated lives, or takes the one that an earlier run has left in ``--folder``.
-Then an analyst asks each question several times, over one connection. Prints a table and writes
-build/bench-queries.json.
+Then an analyst asks each question several times, over one connection, and commands ask some of them. Prints a table and
+writes build/bench-queries.json. ``--compare`` takes such a file of an earlier run, for columns with its figures.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -27,11 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from grantledger.console.address import EndpointAddress, EndpointCredential
-from grantledger.console.endpoint import SqlEndpoint
-from grantledger.console.query_spool import QuerySpool
 from grantledger.processors.watch_policy import load_policy
+from grantledger.runtime.settings import load_settings
+from grantledger.runtime.sql_endpoint import temporary_endpoint
 from grantledger.simulator.company_policy import POLICY
+from grantledger.sinks.clickhouse import lock_store
 
+from . import commands
+from .memory import LargestMemory
 from .results import save
 from .simulated_store import BUILT, build
 
@@ -57,8 +58,25 @@ QUESTIONS = {
         "SELECT count() FROM events WHERE event_type IN ('session.command', 'session.query') AND "
         "positionCaseInsensitiveUTF8(concat(command, ' ', arrayStringConcat(args, ' '), ' ', query), 'pg_stat') > 0"
     ),
+    "text in raw": "SELECT count() FROM events WHERE positionCaseInsensitive(raw, 'pg_stat') > 0",
 }
 """By name: the statement, in which {grant} and {person} stand for one of the store."""
+REACH = {
+    "active_grants, newest 20": 100,
+    "grants by state": 300,
+    "grants, one": 50,
+    "past_deadline_grants": 300,
+    "overdue_grants": 300,
+    "access_review, 30 days": 1000,
+    "access_review, one": 50,
+    "grant_timeline, one": 50,
+    "removal_latency": 200,
+    "text in commands": 200,
+    "text in raw": 1000,
+}
+"""Milliseconds within which a question must be answered over ten million entries."""
+REACH_MIB = 1024
+"""Anonymous memory of the answering process."""
 ANY_GRANT = (
     "SELECT grant_id, subject_id FROM grants WHERE removed_at IS NOT NULL ORDER BY activated_at LIMIT 1 OFFSET 50"
 )
@@ -98,46 +116,70 @@ class Analyst:
         return text.splitlines(), took
 
 
-def anonymous_mib() -> float:
-    """Return the anonymous memory of this process, in MiB."""
-    [kib] = re.findall(r"^RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(kib) / 1024
+def ask_all(address: EndpointAddress, times: int, console: Console) -> dict[str, Any]:
+    """Ask every question and return the figures. The endpoint is in this process."""
+    analyst = Analyst(address, address.analyst)
+    [entries], _ = analyst.ask("SELECT count() FROM events")
+    [line], _ = analyst.ask(ANY_GRANT)
+    grant, person = line.split("\t")
+    queries = {}
+    for name, text in QUESTIONS.items():
+        before = time.process_time()
+        with console.status(name), LargestMemory() as memory:
+            statement = text.format(grant=grant, person=person)
+            asked = [analyst.ask(statement) for _ in range(times)]
+        took = sorted(one for _, one in asked)
+        queries[name] = {
+            "rows": len(asked[0][0]),
+            "p50_ms": statistics.median(took),
+            "p95_ms": took[min(len(took) - 1, int(0.95 * len(took)))],
+            "cpu_ms": 1e3 * (time.process_time() - before) / times,
+            "anonymous_mib": memory.mib,
+        }
+    largest = max(one["anonymous_mib"] for one in queries.values())
+    return {"entries": int(entries), "grant": grant, "queries": queries, "anonymous_mib": largest}
 
 
 def measure(folder: Path, times: int, console: Console) -> dict[str, Any]:
-    """Ask every question and return the figures."""
-    with closing(QuerySpool(folder / "spool", 1_000_000, 1 << 30)) as spool:
-        endpoint = SqlEndpoint(folder / "clickhouse", spool)
-        try:
-            analyst = Analyst(endpoint.address, endpoint.address.analyst)
-            [entries], _ = analyst.ask("SELECT count() FROM events")
-            [line], _ = analyst.ask(ANY_GRANT)
-            grant, person = line.split("\t")
-            result: dict[str, Any] = {"entries": int(entries), "queries": {}}
-            for name, text in QUESTIONS.items():
-                before = time.process_time()
-                with console.status(name):
-                    statement = text.format(grant=grant, person=person)
-                    asked = [analyst.ask(statement) for _ in range(times)]
-                took = sorted(one for _, one in asked)
-                result["queries"][name] = {
-                    "rows": len(asked[0][0]),
-                    "p50_ms": statistics.median(took),
-                    "p95_ms": took[min(len(took) - 1, int(0.95 * len(took)))],
-                    "cpu_ms": 1e3 * (time.process_time() - before) / times,
-                    "anonymous_mib": anonymous_mib(),
-                }
-        finally:
-            endpoint.stop()
-    return result
+    """Return the figures of questions and commands over a built store."""
+    with console.status("commands while nothing runs"):
+        stopped = commands.measured(commands.STOPPED, folder)
+    settings = load_settings(folder, None)
+    with lock_store(settings.store_path), temporary_endpoint(settings) as address:
+        result = ask_all(address, times, console)
+        with console.status("commands"):
+            running = commands.measured(commands.RUNNING, folder, result["grant"])
+    return result | {"commands": stopped | running}
 
 
-def report(result: dict[str, Any], console: Console) -> None:
-    """Print a table."""
-    table = Table("question", "rows", "p50 ms", "p95 ms", "CPU ms", "MiB", title=f"{result['entries']:,} events")
+def report(result: dict[str, Any], console: Console, before: dict[str, Any] | None = None) -> None:
+    """Print the tables, with the medians of an earlier run where there is one."""
+    earlier = before["queries"] if before else {}
+    title = f"{result['entries']:,} events" + (f"; before: {before['entries']:,}" if before else "")
+    table = Table("question", "rows", title=title)
+    for heading in [*(["before ms"] if before else []), "p50 ms", "p95 ms", "CPU ms", "MiB", "reach at 10 M, ms"]:
+        table.add_column(heading, justify="right")
     for question, one in result["queries"].items():
-        figures = (one[name] for name in ("p50_ms", "p95_ms", "cpu_ms", "anonymous_mib"))
-        table.add_row(question, str(one["rows"]), *(f"{figure:,.0f}" for figure in figures))
+        figures = [one[name] for name in ("p50_ms", "p95_ms", "cpu_ms", "anonymous_mib")]
+        former = [f"{earlier[question]['p50_ms']:,.0f}" if question in earlier else ""] if before else []
+        reach = f"< {REACH[question]:,}" if question in REACH else ""
+        table.add_row(question, str(one["rows"]), *former, *(f"{figure:,.0f}" for figure in figures), reach)
+    console.print(table)
+    former = f", before {before['anonymous_mib']:,.0f} MiB" if before and "anonymous_mib" in before else ""
+    console.print(
+        f"largest anonymous memory of the answering process: {result['anonymous_mib']:,.0f} MiB{former} "
+        f"(reach < {REACH_MIB:,} MiB)"
+    )
+    report_commands(result["commands"], console, (before or {}).get("commands", {}))
+
+
+def report_commands(figures: dict[str, Any], console: Console, earlier: dict[str, Any]) -> None:
+    """Print the table of commands."""
+    table = Table("command", *(["before, CPU s"] if earlier else []), "CPU s", "wall s", "reach, CPU s")
+    for name, one in figures.items():
+        former = [f"{earlier[name]['cpu_s']:.2f}" if name in earlier else ""] if earlier else []
+        reach = f"< {commands.REACH[name]}" if name in commands.REACH else ""
+        table.add_row(name, *former, f"{one['cpu_s']:.2f}", f"{one['wall_s']:.2f}", reach)
     console.print(table)
 
 
@@ -147,6 +189,7 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="keeps the store; default: a temporary folder")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="the build/bench-queries.json of an earlier run")
     parser.add_argument("--build", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     console = Console(highlight=False, width=120)
@@ -155,12 +198,13 @@ def main() -> None:
         policy.write_text(POLICY)
         build(options.folder, options.entries, load_policy(policy), console)
         return
+    before = json.loads(options.compare.read_text()) if options.compare else None
     with tempfile.TemporaryDirectory(prefix="grantledger-bench-", ignore_cleanup_errors=True) as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         built = built_store(folder, options.entries, console)
         result = measure(folder, options.times, console) | {"build": built}
-    report(result, console)
+    report(result, console, before)
     save(result, "bench-queries.json", console)
 
 
