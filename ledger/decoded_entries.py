@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..schemas.arrow import DECODED_SCHEMA, decode_values
+from ..schemas.arrow import DECODED_SCHEMA, decode_values, has_value
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.column_rules import forbidden
 from ..schemas.event import LIFECYCLE_TOPIC
@@ -66,6 +66,11 @@ def believed_rows(entries: pa.RecordBatch) -> npt.NDArray[np.bool_]:
         signed, pc.equal(pc.binary_length(entries.column("decode_error")), 0)
     ).to_numpy(zero_copy_only=False)
     return believed
+
+
+def filled_columns(entries: pa.RecordBatch) -> frozenset[str]:
+    """Return the columns that have a value in some row: neither null nor what stands for a missing value."""
+    return frozenset(name for name in entries.schema.names if has_value(entries.column(name), name))
 
 
 def _misplaced(events: pa.RecordBatch, partition: int, shards: int) -> dict[int, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -82,19 +82,19 @@ def decode_values(
     errors: list[str | None] = [None] * len(values)
     schema = _only_schema(values, times, catalog)
     if schema is not None:
-        datums = _datums(values, len(schema.prefix))
-        whole = _run(schema, datums)
+        listed = values.to_pylist()
+        whole = _run(schema, listed)
         if whole is not None:
             return whole.append_column("decode_error", _empty(_TEXT, len(values)))
-        order, part = _valid_ones(schema, datums, range(len(datums)), errors)
+        order, part = _valid_ones(schema, listed, range(len(listed)), errors)
         return _assemble([part], order, errors)
     order, parts = [], []
     listed = values.to_pylist()
     for schema, rows in _by_schema(listed, times.tolist(), catalog, errors).items():
-        datums = [listed[row][len(schema.prefix) :] for row in rows]
-        part_or_none = _run(schema, datums)
+        framed = [listed[row] for row in rows]
+        part_or_none = _run(schema, framed)
         if part_or_none is None:
-            rows, part_or_none = _valid_ones(schema, datums, rows, errors)  # noqa: PLW2901
+            rows, part_or_none = _valid_ones(schema, framed, rows, errors)  # noqa: PLW2901
         parts.append(part_or_none)
         order.extend(rows)
     return _assemble(parts, order, errors)
@@ -123,13 +123,6 @@ def _only_schema(values: pa.BinaryArray, times: npt.NDArray[np.int64], catalog: 
     return schema if (heads == np.frombuffer(prefix, dtype=np.uint8)).all() else None
 
 
-def _datums(values: pa.BinaryArray, skip: int) -> list[bytes]:
-    """Return each value without its schema id."""
-    starts, ends = _spans(values)
-    joined = values.buffers()[2].to_pybytes()
-    return [joined[start:end] for start, end in zip((starts + skip).tolist(), ends.tolist(), strict=True)]
-
-
 def _by_schema(
     values: Sequence[bytes | None], times: Sequence[int], catalog: SchemaCatalog, errors: list[str | None]
 ) -> dict[WriterSchema, list[int]]:
@@ -152,13 +145,16 @@ def _by_schema(
     return groups
 
 
-def _run(schema: WriterSchema, datums: list[bytes]) -> pa.RecordBatch | None:
-    """Return the columns of a run of datums, or None if one of them is invalid or pyruhvro cannot read the schema."""
-    wire = readers_of(schema.text).wire
+def _run(schema: WriterSchema, framed: list[bytes]) -> pa.RecordBatch | None:
+    """Return the columns of values with this schema, or None if one is invalid or pyruhvro cannot read the schema.
+
+    The schema for pyruhvro describes the prefix too, because cutting it off would copy each value.
+    """
+    wire = readers_of(schema.text).wire.get(len(schema.prefix))
     if wire is None:
         return None
     try:
-        return flatten(pyruhvro.deserialize_array(datums, wire))
+        return flatten(pyruhvro.deserialize_array(framed, wire))
     except BaseException as error:  # a panic is not an Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
@@ -166,20 +162,20 @@ def _run(schema: WriterSchema, datums: list[bytes]) -> pa.RecordBatch | None:
 
 
 def _valid_ones(
-    schema: WriterSchema, datums: list[bytes], rows: Sequence[int], errors: list[str | None]
+    schema: WriterSchema, framed: list[bytes], rows: Sequence[int], errors: list[str | None]
 ) -> tuple[list[int], pa.RecordBatch]:
     """Return the rows whose datums are valid, and their columns; note the error of each other row.
 
     The message contains no text of a library: a verifier with other library versions must produce the same one.
     """
-    readers = readers_of(schema.text)
+    readers, length = readers_of(schema.text), len(schema.prefix)
     valid = readers.valid
-    good = [at for at, datum in enumerate(datums) if valid(datum)]
-    found = [datums[at] for at in good]
+    good = [at for at, value in enumerate(framed) if valid(value[length:])]
+    found = [framed[at] for at in good]
     part = _run(schema, found)
     if part is None:
-        part = _from_data([readers.slow(datum) for datum in found])
-    for at in set(range(len(datums))).difference(good):
+        part = _from_data([readers.slow(value[length:]) for value in found])
+    for at in set(range(len(framed))).difference(good):
         errors[rows[at]] = f"datum_invalid: the datum does not fit the schema {schema.prefix.hex()}"
     return [rows[at] for at in good], part
 
@@ -193,16 +189,21 @@ _DECODED_ONLY = pa.schema([(column.name, column.type) for column in DECODED])
 
 
 def _take(batch: pa.RecordBatch, column: DecodedColumn) -> pa.Array:
+    empty = _empty(column.type, batch.num_rows, nullable=column.nullable)
     at = batch.schema.get_field_index(column.path[0])
     if at < 0:
-        return _empty(column.type, batch.num_rows, nullable=column.nullable)
+        return empty
     array = batch.column(at)
     for name in column.path[1:]:
         if not pa.types.is_struct(array.type) or array.type.get_field_index(name) < 0:
-            return _empty(column.type, batch.num_rows, nullable=column.nullable)
+            return empty
+        if array.null_count == len(array):
+            return empty
         array = pc.struct_field(array, name)  # a null parent gives null
     if pa.types.is_fixed_size_binary(column.type) and pa.types.is_struct(array.type):
         return _from_words(array, column.type)
+    if array.null_count == len(array):
+        return empty
     return _fill(_cast(array, column.type), column.type, nullable=column.nullable)
 
 
@@ -259,6 +260,22 @@ def _blank(type_: pa.DataType, *, nullable: bool) -> pa.Scalar | None:
     return None
 
 
+_NOT_NULLABLE = frozenset(column.name for column in DECODED if not column.nullable)
+
+
+def has_value(array: pa.Array, name: str) -> bool:
+    """Return whether a decoded column has a value in some row: not what :func:`decode_values` writes for none."""
+    if array.null_count == len(array):
+        return False
+    if pa.types.is_binary(array.type) or pa.types.is_list(array.type):
+        ends = np.frombuffer(array.buffers()[1], np.int32)
+        return bool(ends[array.offset] != ends[array.offset + len(array)])
+    if pa.types.is_fixed_size_binary(array.type):
+        width = array.type.byte_width
+        return bool(np.frombuffer(array.buffers()[1], np.uint8)[array.offset * width :][: len(array) * width].any())
+    return name not in _NOT_NULLABLE or not pa.types.is_boolean(array.type) or bool(pc.any(array).as_py())
+
+
 def _fill(array: pa.Array, type_: pa.DataType, *, nullable: bool = True) -> pa.Array:
     blank = _blank(type_, nullable=nullable)
     if array.null_count == 0 or blank is None:
@@ -266,7 +283,9 @@ def _fill(array: pa.Array, type_: pa.DataType, *, nullable: bool = True) -> pa.A
     return pc.fill_null(array, blank)
 
 
+@lru_cache(maxsize=32)
 def _empty(type_: pa.DataType, rows: int, *, nullable: bool = True) -> pa.Array:
+    """Return a column without values. Most columns are, and nothing changes them."""
     blank = _blank(type_, nullable=nullable)
     return pa.nulls(rows, type_) if blank is None or not rows else pa.repeat(blank, rows)
 

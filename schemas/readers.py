@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -20,6 +20,7 @@ from fastavro.schema import parse_schema
 
 from .columns import misfit
 from .datum_check import datum_check
+from .framing import CONFLUENT_LENGTH, SINGLE_OBJECT_LENGTH
 from .resolved import MICROS, UnusableSchemaError, resolve
 
 
@@ -29,12 +30,13 @@ class Readers:
 
     Attributes:
         valid: whether a datum is valid; the only judge of that.
-        wire: the schema for pyruhvro, as JSON; None where it has none.
+        wire: the schemas for pyruhvro, as JSON, by the length of the prefix, which they read as the first two fields;
+            empty where there are none.
         slow: decodes one valid datum: text as bytes, times as microseconds.
     """
 
     valid: Callable[[bytes], bool]
-    wire: str | None
+    wire: Mapping[int, str]
     slow: Callable[[bytes], dict[str, Any]]
 
 
@@ -52,11 +54,11 @@ def readers_of(text: str) -> Readers:
     try:
         resolved = resolve(text)
         if misfit(resolved) is not None:
-            return Readers(_never, None, _unusable)
+            return Readers(_never, {}, _unusable)
         valid = datum_check(text)
         parsed = parse_schema(named(_as_bytes(resolved)))
     except Exception:  # anything may be registered; decoding with it must fail entry by entry
-        return Readers(_never, None, _unusable)
+        return Readers(_never, {}, _unusable)
 
     def slow(datum: bytes) -> dict[str, Any]:
         decoded: Any = fastavro.schemaless_reader(io.BytesIO(datum), parsed, None)
@@ -65,14 +67,28 @@ def readers_of(text: str) -> Readers:
         return decoded
 
     try:
-        wire = json.dumps(named(_wire_equal(resolved)))
+        wire = _framed(_wire_equal(resolved))
     except _NoFastReaderError:
-        wire = None
+        wire = {}
     return Readers(valid, wire, slow)
 
 
 class _NoFastReaderError(ValueError):
     """The schema has a type that pyruhvro cannot read, not even by its wire form."""
+
+
+def _framed(record: dict[str, Any]) -> dict[int, str]:
+    """Return the schemas that read a record with its prefix: C3 01 is a long, and so is 00."""
+    taken = {one["name"] for one in record["fields"]}
+    names = (name for at in count() if (name := f"prefix{at}") not in taken)
+    marker, schema_id = ({"name": next(names)} for _ in range(2))
+    kinds = {SINGLE_OBJECT_LENGTH: "double", CONFLUENT_LENGTH: "float"}
+    return {
+        length: json.dumps(
+            named({**record, "fields": [marker | {"type": "long"}, schema_id | {"type": kind}, *record["fields"]]})
+        )
+        for length, kind in kinds.items()
+    }
 
 
 def _as_bytes(node: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries
+from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries, filled_columns
 from ..ledger.entry import NO_HEADERS, EntryError, first_difference, partition_of_origin, topic_of_origin
 from ..ledger.merkle import subtrees
 from ..ledger.source_keys import SignedRecord, SourceKeys
@@ -27,8 +27,11 @@ from .steps import Problem
 
 Number = TypeVar("Number", np.uint8, np.uint64, np.int64)
 
-COLUMNS = (*(name for name in EVIDENCE_SCHEMA.names if name != "origin"), *ENTRY_COLUMNS.names)
+EVIDENCE_COLUMNS = tuple(name for name in EVIDENCE_SCHEMA.names if name != "origin")
+COLUMNS = (*EVIDENCE_COLUMNS, *ENTRY_COLUMNS.names)
 """The columns of ``entries`` that a chunk needs, strings as bytes, times with their zone."""
+OTHER_VALUES = "other_values"
+"""A column of a chunk that lacks decoded columns: whether one of them has a value in the row."""
 VARIABLE_COLUMNS = tuple(
     name
     for schema in (EVIDENCE_SCHEMA, ENTRY_COLUMNS)
@@ -46,6 +49,8 @@ class ChunkTask:
     Attributes:
         erasures: indices of this log whose erasure is on record.
         decoded: whether to check decoded columns: not possible if the schemas on record are not sound.
+        columns: the decoded columns that the table has; None for all.
+        cut: whether the table ends with a row that belongs to the next chunk.
     """
 
     origin: str
@@ -53,6 +58,8 @@ class ChunkTask:
     expected: int
     erasures: frozenset[int]
     decoded: bool = True
+    columns: frozenset[str] | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,9 @@ class CheckedChunk:
         previous_leaf: previous leaf hash of the first entry.
         offsets: first and last offset.
         erased: indices whose payload is erased.
+        filled: the decoded columns with a value; known only if the chunk had all columns.
+        lacking: whether the chunk lacked a decoded column that has a value, here or in the payload. Everything but the
+            decoded columns was checked. It has no entries then.
     """
 
     origin: str
@@ -89,6 +99,8 @@ class CheckedChunk:
     offsets: tuple[int, int] = (0, 0)
     segments: Sequence[Segment] = ()
     erased: Sequence[int] = ()
+    filled: frozenset[str] = frozenset()
+    lacking: bool = False
 
 
 def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, sources: SourceKeys) -> CheckedChunk:
@@ -137,6 +149,7 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
             message = "the payload is marked as erased, but key, value or headers are still there"
             return failed(first + position, "erased", message)
     # Step 10, Decoded columns: decoding the payload with the schema in force gives the same columns.
+    filled = frozenset[str]()
     if task.decoded:
         topic = topic_of_origin(task.origin)
 
@@ -148,6 +161,9 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
         decoded = decode_entries(
             values, append_times, records, topic=topic, partition=partition, catalog=catalog, sources=sources
         )
+        filled = filled_columns(decoded)
+        if task.columns is not None and (filled - task.columns or _any(table.column(OTHER_VALUES))):
+            return CheckedChunk(task.origin, first, lacking=True)
         if (difference := _decoded_difference(table, decoded, frozenset(erased))) is not None:
             position, column = difference
             message = f"column {column} is not what the sealed payload contains"
@@ -155,7 +171,7 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
     segments = _segments(first, leaf_hashes, sealed_at.tolist(), table.column("note"))
     ends = (int(offsets[0]), int(offsets[-1]))
     gone = [first + position for position in erased]
-    return CheckedChunk(task.origin, first, None, task.expected, previous[:32], ends, segments, gone)
+    return CheckedChunk(task.origin, first, None, task.expected, previous[:32], ends, segments, gone, filled)
 
 
 def _segments(first: int, leaf_hashes: bytes, sealed_at: Sequence[int], notes: pa.ChunkedArray) -> list[Segment]:
@@ -224,10 +240,21 @@ def _packed(column: pa.ChunkedArray) -> bytes:
     return b"".join(parts)
 
 
+def _any(flags: pa.ChunkedArray) -> bool:
+    """Whether one of the rows has a value other than false, 0 and null."""
+    return bool(pc.any(flags.cast(pa.bool_())).as_py())
+
+
 def _decoded_difference(stored: pa.Table, decoded: pa.RecordBatch, erased: frozenset[int]) -> tuple[int, str] | None:
-    """Return the first (row, column) where stored and decoded columns differ. Erased rows must decode to nothing."""
+    """Return the first (row, column) where stored and decoded columns differ. Erased rows must decode to nothing.
+
+    Columns that are not stored here are left out.
+    """
     found: tuple[int, str] | None = None
+    present = frozenset(stored.column_names)
     for field in ENTRY_COLUMNS:
+        if field.name not in present:
+            continue
         left = stored.column(field.name)
         right = pa.chunked_array([decoded.column(field.name)])
         if left.type != field.type:

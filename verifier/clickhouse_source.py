@@ -22,31 +22,19 @@ from ..ledger.source_keys import SourceKeys
 from ..schemas.catalog import SchemaCatalog, SchemaConflictError
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.evidence import ORIGINS_SCHEMA
-from ..sinks.clickhouse import is_embedded
 from ..sinks.evidence import ARROW, read_catalog, read_key_changes
-from .chunks import COLUMNS, VARIABLE_COLUMNS, CheckedChunk, ChunkTask
+from .chunks import CheckedChunk, ChunkTask
 from .definitions import check_definitions, read_definitions
 from .logs import ChunkJoiner, VerifiedLog, VerifiedRoots
 from .procedure import Progress
 from .report import VerifyReport
+from .row_reader import READ_LIMITS, ReadLimits, RowReader
 from .scratch import Scratch
 from .steps import Problem
 from .tables import AnchorRows, read_rows, text_of
 from .workers import check_file, pool
 
-READ = 1 << 16
-"""Most rows per query."""
-READ_BYTES = 64 << 20
-"""Most bytes of texts and lists per query, beyond a group of rows: a record can have 4 MiB, so rows do not bound the
-memory."""
-GROUP = 16
-"""Rows whose bytes are counted together."""
-READ_SETTINGS = ARROW | {
-    "output_format_arrow_low_cardinality_as_dictionary": 1,
-    "output_format_arrow_compression_method": "none",
-}
-"""Uncompressed, because the rows are read at once on the same machine."""
-PARALLEL_FROM = 4 * READ  # with fewer rows, starting processes costs more than it saves
+PARALLEL_FROM = 1 << 18  # with fewer rows, starting processes costs more than it saves
 UNDER_WAY = 4  # chunks read but not yet joined, so that memory use stays constant
 
 Sizes = Mapping[str, tuple[int, int]]
@@ -69,6 +57,7 @@ class ClickHouseEvidence:
     patience: float = 0.0
     server: bool = False
     workers: int | None = None
+    limits: ReadLimits = READ_LIMITS
     name: ClassVar[str] = "clickhouse"
     complete_epochs: ClassVar[bool] = True
     complete_anchors: ClassVar[bool] = False
@@ -127,11 +116,12 @@ class ClickHouseEvidence:
             found = report.problems + [log.problem for log in logs.values() if log.problem is not None]
             decoded = not any(problem.origin.startswith(prefix) for problem in found)
             report.schemas = len(catalog) if decoded else None
-            tasks = self._tasks(group, sizes, decoded=decoded)
             processes = 1 if _rows_of(group, sizes) < PARALLEL_FROM else self.workers or os.cpu_count() or 1
             executor = pool(processes, catalog, sources)
             with TemporaryDirectory(prefix="grantledger-verify-") as folder, executor:
-                for checked in _check_all(self.client, tasks, executor, Path(folder)):
+                reader = RowReader(self.client, Path(folder), self.limits)
+                parts = self._parts(reader, group, sizes, decoded=decoded)
+                for checked in _check_all(parts, executor, reader):
                     joiners[checked.origin].add(checked)
                     report.erased += [f"{checked.origin}#{index}" for index in checked.erased]
                     report.entries += checked.count
@@ -185,27 +175,18 @@ class ClickHouseEvidence:
             report.add(Problem(origin, 0, "origin", "entries are stored of a log that is not in the table origins"))
         return logs
 
-    def _tasks(self, logs: Mapping[str, VerifiedLog], sizes: Sizes, *, decoded: bool) -> Iterator[ChunkTask]:
-        """Yield the chunks of each log up to its first problem: a forged index may be as large as 2**64 - 1."""
+    def _parts(
+        self, reader: RowReader, logs: Mapping[str, VerifiedLog], sizes: Sizes, *, decoded: bool
+    ) -> Iterator[tuple[ChunkTask, Path]]:
+        """Read each log up to its first problem: a forged index may be as large as 2**64 - 1."""
         erasures = self._erasures()
         for origin, log in logs.items():
             size, erased = sizes.get(origin, (0, 0))[0], erasures.get(origin, frozenset())
             first = 0
             while first < size and log.problem is None:
-                for expected in cut_by_bytes(self._group_bytes(origin, first), min(READ, size - first), READ_BYTES):
-                    yield ChunkTask(origin, first, expected, erased, decoded)
-                    first += expected
-
-    def _group_bytes(self, origin: str, first: int) -> Mapping[int, int]:
-        """Return the bytes of each group of rows of the next :data:`READ` rows."""
-        columns = ", ".join(f"`{name}`" for name in VARIABLE_COLUMNS)
-        rows = self.client.query(
-            f"SELECT intDiv(index - {{first:UInt64}}, {GROUP}) AS g, sum(byteSize({columns})) FROM entries "  # noqa: S608 - our names
-            f"WHERE origin = {{origin:String}} AND index >= {{first:UInt64}} AND index - {{first:UInt64}} < {READ} "
-            "GROUP BY g",
-            parameters={"origin": origin, "first": first},
-        ).result_rows
-        return {int(group): int(size) for group, size in rows}
+                window = ChunkTask(origin, first, min(self.limits.rows, size - first), erased, decoded)
+                yield from reader.parts(window)
+                first += window.expected
 
     def _erasures(self) -> dict[str, frozenset[int]]:
         """Return the indices whose erasure is on record, by origin.
@@ -230,23 +211,6 @@ def _rows_of(logs: Iterable[str], sizes: Sizes) -> int:
     return sum(sizes[origin][1] for origin in logs if origin in sizes)
 
 
-def cut_by_bytes(sizes: Mapping[int, int], rows: int, limit: int) -> Iterator[int]:
-    """Cut rows into parts of at most ``limit`` bytes each, or one group of rows; yield the number of rows of each.
-
-    Args:
-        sizes: bytes of each group of :data:`GROUP` rows; a missing group is empty.
-    """
-    count = size = 0
-    for group in range(-(-rows // GROUP)):
-        added = min(GROUP, rows - group * GROUP)
-        if count and size + sizes.get(group, 0) > limit:
-            yield count
-            count = size = 0
-        count, size = count + added, size + sizes.get(group, 0)
-    if count:
-        yield count
-
-
 def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patience: float, pause: float = 0.2) -> int:
     """Wait for a running store to reach the sizes that outside anchors cover, as long as it makes progress.
 
@@ -265,35 +229,26 @@ def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patien
         time.sleep(pause)
 
 
-def _check_all(client: Client, tasks: Iterable[ChunkTask], executor: Executor, folder: Path) -> Iterator[CheckedChunk]:
+def _check_all(
+    parts: Iterable[tuple[ChunkTask, Path]], executor: Executor, reader: RowReader
+) -> Iterator[CheckedChunk]:
     """Yield the checked chunks of every log in order."""
-    waiting: deque[Future[list[CheckedChunk]]] = deque()
-    for number, task in enumerate(tasks):
-        path = folder / str(number)
-        _read(client, task, path)
-        waiting.append(executor.submit(check_file, task, path))
+    waiting: deque[tuple[ChunkTask, Future[list[CheckedChunk]]]] = deque()
+
+    def finished() -> Iterator[CheckedChunk]:
+        task, future = waiting.popleft()
+        checked = future.result()
+        if checked[-1].lacking:
+            checked = []
+            for whole, path in reader.parts(task, whole=True):
+                checked += executor.submit(check_file, whole, path).result()
+        if task.decoded:
+            reader.saw(task.origin, frozenset().union(*(chunk.filled for chunk in checked)))
+        yield from checked
+
+    for task, path in parts:
+        waiting.append((task, executor.submit(check_file, task, path)))
         while len(waiting) >= UNDER_WAY:
-            yield from waiting.popleft().result()
+            yield from finished()
     while waiting:
-        yield from waiting.popleft().result()
-
-
-def _read(client: Client, task: ChunkTask, path: Path) -> None:
-    """Write rows to a file as an Arrow stream, for whichever process checks them.
-
-    The embedded engine writes the file itself, which costs half as much as passing the bytes through Python. One row
-    more than expected is enough to find duplicates.
-    """
-    names, first = ", ".join(f"`{name}`" for name in COLUMNS), task.first_index
-    embedded = is_embedded(client)
-    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    body = client.raw_query(
-        f"SELECT {names} FROM entries WHERE origin = {{origin:String}} AND index >= {{first:UInt64}} "  # noqa: S608 - our names
-        "AND index < {end:UInt64} ORDER BY index LIMIT {limit:UInt64}"
-        + (f" INTO OUTFILE '{quoted}'" if embedded else ""),
-        parameters={"origin": task.origin, "first": first, "end": first + task.expected, "limit": task.expected + 1},
-        settings=READ_SETTINGS,
-        fmt="ArrowStream",
-    )
-    if not embedded:
-        path.write_bytes(body)
+        yield from finished()

@@ -35,11 +35,13 @@ def check_file(task: ChunkTask, path: Path) -> list[CheckedChunk]:
     with pa.memory_map(os.fspath(path)) as source:
         path.unlink()
         table = pa.ipc.open_stream(source).read_all()
+        if task.cut:
+            table = table.slice(0, task.expected)
         for done in range(0, task.expected, CHUNK):
             last = done + CHUNK >= task.expected
             part = replace(task, first_index=task.first_index + done, expected=min(CHUNK, task.expected - done))
             checked.append(check_chunk(part, table.slice(done, None if last else CHUNK), *_registered))
-            if checked[-1].problem is not None:
+            if checked[-1].problem is not None or checked[-1].lacking:
                 break
     return checked
 

@@ -74,6 +74,7 @@ class TamperedStore:
         *,
         public_key: bytes | None = None,
         anchor_file: Path | str | None = "",
+        read: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
         """Return the verifier's report on the store with some tables changed.
 
@@ -81,6 +82,7 @@ class TamperedStore:
             changed: by table, the query for the table's new rows.
             public_key: instead of the one of the logs.
             anchor_file: instead of the default one; None for none.
+            read: most rows and bytes that are read at a time, instead of the verifier's own.
         """
         file = self._anchor_file if anchor_file == "" else anchor_file
         report: dict[str, Any] = self._ask(
@@ -88,6 +90,7 @@ class TamperedStore:
             changed=dict(changed or {}),
             key=(public_key or self._public_key).hex(),
             anchors=None if file is None else str(file),
+            read=read,
         )
         return report
 
@@ -237,6 +240,7 @@ class _Engine:
         from grantledger.verifier.clickhouse_source import ClickHouseEvidence
         from grantledger.verifier.outside import OutsideAnchors, read_outside
         from grantledger.verifier.procedure import verify
+        from grantledger.verifier.row_reader import ReadLimits
 
         with ExitStack() as undo:
             for table, query in request["changed"].items():
@@ -250,7 +254,9 @@ class _Engine:
             outside = read_outside(Path(request["anchors"])) if request["anchors"] else OutsideAnchors()
             keys = LogKeys.single(bytes.fromhex(request["key"]))
             client = _Client(self._client, self._answers, request["changed"])
-            return verify(ClickHouseEvidence(client, request["verify"]), keys, outside=outside).as_json()
+            limits = ReadLimits(*request["read"]) if request["read"] else ReadLimits()
+            evidence = ClickHouseEvidence(client, request["verify"], limits=limits)
+            return verify(evidence, keys, outside=outside).as_json()
 
 
 def main() -> None:

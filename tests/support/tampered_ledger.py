@@ -117,7 +117,7 @@ class Ledger:
         return {row["origin"]: row["found"] for row in found}
 
     def changed_in_each_log(
-        self, places: Mapping[str, int], changes: Iterable[tuple[str, str, str]]
+        self, places: Mapping[str, int], changes: Iterable[tuple[str, str, str]], read: tuple[int, int] | None = None
     ) -> Iterator[tuple[str, str, str]]:
         """Verify with each of several changes to entries, as many at a time as there are logs.
 
@@ -126,6 +126,7 @@ class Ledger:
         Args:
             places: the entry to change, by log.
             changes: column, value, and the check that fails.
+            read: as for :meth:`TamperedStore.verify`.
 
         Yields:
             Column, value, and the problem's message, which is the only one of its log and in the right place.
@@ -134,7 +135,7 @@ class Ledger:
         while left:
             group = {place: left.popleft() for place in places.items() if left}
             changed = [(column, row(index, log), value) for (log, index), (column, value, _) in group.items()]
-            report = self.store.verify({"entries": replaced_each("entries", changed)})
+            report = self.store.verify({"entries": replaced_each("entries", changed)}, read=read)
             expected = {(log, index, check): change for (log, index), (*change, check) in group.items()}
             assert sorted(problems(report)) == sorted(expected), group
             for found, problem in zip(problems(report), report["problems"], strict=True):

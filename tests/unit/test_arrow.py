@@ -102,10 +102,10 @@ def test_events_become_the_columns_that_the_second_verifier_computes(values: lis
 @quick
 @given(st.lists(EVENTS, max_size=6))
 def test_the_slow_reader_agrees_with_the_fast_one(values: list[bytes]) -> None:
-    assert arrow.readers_of(SCHEMA.text).wire is not None
+    assert arrow.readers_of(SCHEMA.text).wire
     fast = decoded(values, [0] * len(values), CATALOG)
     with pytest.MonkeyPatch.context() as patch:
-        reader = replace(arrow.readers_of(SCHEMA.text), wire=None)
+        reader = replace(arrow.readers_of(SCHEMA.text), wire={})
         patch.setattr(arrow, "readers_of", lambda text: reader)
         slow = decoded(values, [0] * len(values), CATALOG)
     assert fast.equals(slow)
@@ -339,3 +339,18 @@ def fastavro_value(text: str, seed: int) -> bytes:
     random.seed(seed)
     definition = json.loads(text)
     return write(generate_one(_parsed(text)), definition, confluent_prefix(4))
+
+
+def test_a_column_has_a_value_unless_it_is_that_of_a_value_that_cannot_be_decoded() -> None:
+    empty = arrow.decode_values(pa.array([None, b"x"], pa.binary()), [0, 0], CATALOG)
+    for column in arrow.DECODED:
+        one = {
+            "text": b"x", "time": 0, "number": 0, "boolean": not column.nullable, "texts": [b""], "hash": b"x" * 32,
+            "approvals": [{"reviewer": b"", "group": b"", "decision": b"", "at": None, "reason": b"", "forced": False}],
+        }[column.place.kind]  # fmt: skip
+        array = empty.column(column.name)
+        assert not arrow.has_value(array, column.name) or column.name == "occurred_at"
+        filled = pa.concat_arrays([array, pa.array([one], column.type)])
+        assert arrow.has_value(filled, column.name)
+        assert arrow.has_value(filled[1:], column.name)
+        assert not arrow.has_value(filled[:2], column.name) or column.name == "occurred_at"

@@ -91,7 +91,7 @@ CASES: dict[str, tuple[bytes, dict[str, Any] | None]] = {
 def test_valid_datums_are_those_of_the_page(what: str) -> None:
     datum, expected = CASES[what]
     readers = readers_of(SCHEMA)
-    assert readers.wire is not None
+    assert readers.wire
     assert readers.valid(datum) == (expected is not None)
     if expected is None:
         with pytest.raises(ValueError, match=r"."):

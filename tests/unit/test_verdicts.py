@@ -20,13 +20,13 @@ from grantledger.ledger.note import Checkpoint
 from grantledger.sinks.file_target import FileTarget
 from grantledger.verifier.anchors import survey, verify_anchors
 from grantledger.verifier.chunks import VARIABLE_COLUMNS
-from grantledger.verifier.clickhouse_source import GROUP, cut_by_bytes
 from grantledger.verifier.kafka_source import KafkaEvidence, PlacedRecord
 from grantledger.verifier.logs import VerifiedLog, VerifiedRoots
 from grantledger.verifier.outside import OutsideAnchors, read_outside
 from grantledger.verifier.procedure import Progress, verify
 from grantledger.verifier.remembered_heads import HeadsFileError, RememberedHeads, read_state, write_state
 from grantledger.verifier.report import VerifyReport
+from grantledger.verifier.row_reader import GROUP, cut_by_bytes
 from grantledger.verifier.scratch import Scratch
 from grantledger.verifier.steps import Problem
 from grantledger.verifier.verdict import Verdict
