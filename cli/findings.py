@@ -1,4 +1,4 @@
-"""``grantledger findings``: list and show findings, acknowledge and close them."""
+"""``grantledger findings``: list and show findings."""
 
 from __future__ import annotations
 
@@ -9,22 +9,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from ..base.errors import EXIT_USAGE
 from ..base.text import printable
-from ..runtime.event_schemas import schema_catalog
-from ..runtime.operator_events import settle_finding
 from ..runtime.settings import Settings
-from ..runtime.store_access import ask_states
-from ..runtime.unstored_findings import next_stored_offset, read_unstored_events
 from ..schemas.finding_rules import FINDING_RULES, SEVERITIES
 from ..sinks.clickhouse import Ask
-from .errors import exit_code, fail, suggestion
-from .finding_conflict import RULE, check_acceptable, conflicting_versions, print_versions, undecided_note
+from .errors import fail, suggestion
+from .finding_conflict import RULE, conflicting_versions, print_versions
 from .grant_command import grant_command
 from .grants import SourceOption, TenantOption, resource_text
 from .lag_note import asking_states
-from .output import Column, Output, Row, echo, print_fields, print_table, shortened, text_column
-from .person import PersonOption, person, required
+from .output import Column, Output, Row, print_fields, print_table, shortened, text_column
 
 _STYLES = {"critical": "red", "warning": "yellow"}
 _FIELDS = (
@@ -72,9 +66,6 @@ FROM grant_states
 WHERE historical AND tenant = {tenant:String} AND concat(source_system, '/', source_instance) = {source:String}
 """
 _IDENTITY = ("rule", "key", "tenant", "issuer_system", "issuer_instance", "origin", "index")
-_ENDS = {"finding.closed": "closed", "finding.resolved": "resolved"}
-_SOON = "; lists show it once the store has it"
-
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Id of the finding, or the beginning of it.")]
 
 
@@ -125,88 +116,12 @@ def show(settings: Settings, output: Output, finding: IdArgument) -> None:
     read.
     """
     with asking_states(settings, output) as ask:
-        row = _resolved(ask, finding)
+        row = resolved(ask, finding)
         events = ask(_EVENTS, **{name: row[name] for name in _IDENTITY})
         versions = {"versions": conflicting_versions(ask, row)} if row["rule"] == RULE else {}
         more = {**_historical_grants(ask, row), **versions}
     record = {**row, **more, "events": events}
     output.record(record, lambda console: _print(console, output, record, events), identity="id")
-
-
-def acknowledge(
-    settings: Settings,
-    finding: IdArgument,
-    reason: Annotated[str, typer.Option(help="Note for the record.")] = "acknowledged",
-    name: PersonOption = "",
-) -> None:
-    """Record that you know of a finding and work on it. It stays open.
-
-    This writes to access.findings, with the credentials of the pipeline.
-
-    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or the finding is
-    not open.
-    """
-    reason = required(reason, "--reason")
-    with exit_code(EXIT_USAGE), ask_states(settings) as ask:
-        start, row = next_stored_offset(ask, settings.deployment), _resolved(ask, finding)
-    _check_open(row)
-    _check_unstored(settings, row, start)
-    who = person(name)
-    settle_finding(settings, row, "acknowledged", person=who, reason=reason)
-    echo(f"acknowledged {row['id']} ({row['rule']}) as {who}{_SOON}")
-
-
-def close(
-    settings: Settings,
-    finding: IdArgument,
-    reason: Annotated[str, typer.Option(help="Why the finding needs no more attention, for the record.")],
-    accept: Annotated[
-        int | None,
-        typer.Option(min=0, metavar="INDEX", help="On an event_conflict: index of the entry with the right version."),
-    ] = None,
-    name: PersonOption = "",
-) -> None:
-    """Close a finding that nothing resolves automatically. The decision is sealed, with your name and reason.
-
-    An event_conflict that was closed without --accept can still be decided: close it again, with --accept. Until then,
-    the stricter reading counts.
-
-    Closing a finding ends no access. The same finding, with its key and deadline, does not open again; with another
-    deadline, it is another finding. This writes to access.findings, with the credentials of the pipeline.
-
-    Exit codes: 0 on record; 1 no such finding, or Kafka does not answer; 2 the store cannot be read, or an option is
-    wrong.
-    """
-    reason = required(reason, "--reason")
-    with exit_code(EXIT_USAGE), ask_states(settings) as ask:
-        start, row = next_stored_offset(ask, settings.deployment), _resolved(ask, finding)
-        if accept is not None:
-            check_acceptable(ask, row, accept)
-    if accept is None or not row["closed_at"]:
-        _check_open(row)
-    _check_unstored(settings, row, start)
-    who = person(name)
-    settle_finding(settings, row, "closed", person=who, reason=reason, accept_index=accept)
-    echo(f"closed {row['id']} ({row['rule']}) as {who}{_SOON}")
-    if accept is None and (note := undecided_note(row)):
-        echo(note, err=True)
-
-
-def _check_open(row: Row) -> None:
-    """End the command if the store shows that a finding has ended."""
-    if not row["open"]:
-        fail(f"{row['id']} is not open; `grantledger findings show {row['id']}` shows its events")
-
-
-def _check_unstored(settings: Settings, row: Row, start: int) -> None:
-    """End the command if Kafka has the end of a finding that the store still shows as open."""
-    events = read_unstored_events(settings.cluster(), schema_catalog(settings), start, row)
-    if events and (event := events[-1])["event_type"] in _ENDS:
-        ended = _ENDS[event["event_type"]]
-        who = f" by {printable(event['actor']['id'])}" if ended == "closed" else ""
-        fail(
-            f"{row['id']} is {ended}{who}; the store is behind and does not show it yet. `grantledger status` has more"
-        )
 
 
 def _historical_grants(ask: Ask, row: Row) -> Row:
@@ -217,7 +132,7 @@ def _historical_grants(ask: Ask, row: Row) -> Row:
     return {"historical_grants": ask(_HISTORICAL, tenant=row["tenant"], source=source)[0]}
 
 
-def _resolved(ask: Ask, prefix: str) -> Row:
+def resolved(ask: Ask, prefix: str) -> Row:
     """Return the only finding with this id or prefix; otherwise end the command."""
     found = ask(_ONE, id=prefix.lower()) if prefix else []
     if not found:

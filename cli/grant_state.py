@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from ..base.times import micros_of
 from ..processors.access import Access, Source, to_datetime
-from ..runtime.watch_liveness import WatchLiveness
 from .grant_command import grant_command
 from .grant_revocations import PATIENCE, Revocation
 from .grants import ENDED, PAST_END, UNRESOLVED, due_of
@@ -17,6 +16,7 @@ from .output import Output, Row, span
 
 if TYPE_CHECKING:
     from ..processors.watch_policy import GrantLimits
+    from ..runtime.watch_liveness import WatchLiveness
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import typer
 from ..base.errors import EXIT_USAGE
 from ..runtime.settings import Settings
 from ..runtime.store_access import ask_states, is_live, load_engine_early
-from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading
 from ..sinks.clickhouse import Ask
 from .errors import exit_code
 from .output import Output
@@ -21,9 +20,14 @@ from .output import Output
 def noting_lag(settings: Settings, *, quiet: bool = False) -> Iterator[None]:
     """Read the lag of the store while the command asks it, and print a note afterwards if it is behind."""
     load_engine_early(settings)
-    reading = None if quiet else StoreLagReading(settings)
+    if quiet or not (settings.kafka_bootstrap_servers and settings.deployment):
+        yield
+        return
+    from ..runtime.store_lag import NOTED_SECONDS, StoreLagReading  # the Kafka client
+
+    reading = StoreLagReading(settings)
     yield
-    if reading is not None and (lag := reading.result()) is not None and lag.seconds > NOTED_SECONDS:
+    if (lag := reading.result()) is not None and lag.seconds > NOTED_SECONDS:
         typer.echo(lag.note, err=True)
 
 

@@ -7,13 +7,14 @@ import sys
 from typing import Annotated
 
 import typer
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import EXIT_USAGE
 from ..base.text import printable
-from ..console.sql_gate import split_format
+from ..console.address import CredentialName
+from ..console.client import AnswerError
+from ..console.format_clause import split_format
 from ..runtime.settings import Settings
-from ..runtime.store_access import Role, clickhouse_message, open_store
+from ..runtime.store_access import clickhouse_message, read_store
 from .errors import exit_code, fail
 from .lag_note import noting_lag
 from .output import Format, FormatOption, Output
@@ -52,11 +53,11 @@ def command(
     text, clause = split_format(text)
     native_format = native_format or clause or ""
     native = native_format or _FORMATS.get(output_format)
-    role: Role = "auditor" if auditor else "analyst"
-    with noting_lag(settings), exit_code(EXIT_USAGE), open_store(settings, read_only=True, role=role) as client:
+    role: CredentialName = "auditor" if auditor else "analyst"
+    with noting_lag(settings), exit_code(EXIT_USAGE), read_store(settings, role=role) as reader:
         try:
-            answer = client.raw_query(text, fmt=native or "JSONEachRow")
-        except ClickHouseError as error:
+            answer = reader.raw(text, native or "JSONEachRow")
+        except AnswerError as error:
             fail(clickhouse_message(error), REFUSED)
     if native and (sys.stdout.isatty() or not (native_format or output_format is Format.csv)):
         print_for_people(answer, "\t" if native_format else " ")

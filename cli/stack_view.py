@@ -1,4 +1,4 @@
-"""Runs a stack for `up` and `demo`, and formats its status for a terminal."""
+"""Runs a stack for `up` and `demo`, and prints what people need to use it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from ..base.text import printable
@@ -26,7 +25,7 @@ from ..runtime.publishing import AUTHORITY, EVENTS, Published
 from ..runtime.settings import DEFAULT_DATA_DIR, Settings
 from ..runtime.stack import Stack
 from ..runtime.status import Status
-from .output import span
+from .status_table import status_line, status_table
 
 EXAMPLE = "SELECT subject_id, resource_id, entitlement, expires_at FROM active_grants LIMIT 10"
 SENDING = (
@@ -207,45 +206,3 @@ def _show_until(stack: Stack, console: Console, troubles: TroubleLog, stop: thre
         if time.monotonic() - shown_at >= _LINE_SECONDS:
             shown_at = time.monotonic()
             console.print(status_line(status), soft_wrap=True, markup=False)
-
-
-def _ago(time: datetime | None) -> str:
-    return "none yet" if time is None else f"{span(max(0.0, (datetime.now(UTC) - time).total_seconds()))} ago"
-
-
-def _count(count: int | None) -> str:
-    return "unknown" if count is None else f"{count:,}"
-
-
-def _findings(status: Status) -> str:
-    if status.findings is None:
-        return "unknown"
-    critical = f" ({status.findings.critical:,} critical)" if status.findings.critical else ""
-    return f"{status.findings.open:,}{critical}"
-
-
-def status_line(status: Status) -> str:
-    """Return the status as one line, for a log."""
-    return (
-        f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {_count(status.sealed)}, "
-        f"stored {_count(status.stored)}, last checkpoint {_ago(status.last_checkpoint)}, "
-        f"last anchor {_ago(status.last_anchor)}, lag {_count(status.lag)}, open findings {_findings(status)}"
-    )
-
-
-def status_table(status: Status) -> Group:
-    """Return the status as a table, with a red line per trouble and a yellow one per warning below it."""
-    table = Table("events in", "sealed", "stored", "last checkpoint", "last anchor", "lag", "open findings")
-    critical = status.findings is not None and status.findings.critical
-    table.add_row(
-        f"{status.events:,}",
-        _count(status.sealed),
-        _count(status.stored),
-        _ago(status.last_checkpoint),
-        _ago(status.last_anchor),
-        _count(status.lag),
-        Text(_findings(status), style="red" if critical else ""),
-    )
-    lines = [Text(printable(trouble), style="red") for trouble in status.troubles]
-    lines += [Text(printable(f"warning: {warning}"), style="yellow") for warning in status.warnings]
-    return Group(table, *lines)

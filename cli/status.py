@@ -14,7 +14,7 @@ from ..runtime.status import processes_here, read_status
 from ..runtime.store_lag import StoreLagReading
 from .errors import fail
 from .output import Column, Output, Row, echo, print_table, text_column
-from .stack_view import status_table
+from .status_table import status_table
 
 
 def command(settings: Settings, output: Output) -> None:

@@ -56,8 +56,8 @@ COMMANDS: Mapping[str, Command | Group] = {
         {
             "list": Command("List open findings.", "findings:list_command"),
             "show": Command("Show one finding, its evidence and the remedy.", "findings:show"),
-            "ack": Command("Acknowledge a finding.", "findings:acknowledge"),
-            "close": Command("Close a finding, with a reason.", "findings:close"),
+            "ack": Command("Acknowledge a finding.", "finding_decisions:acknowledge"),
+            "close": Command("Close a finding, with a reason.", "finding_decisions:close"),
         },
         default="list",
     ),

@@ -15,10 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..base.errors import UsageError
+
+CredentialName = Literal["reader", "analyst", "auditor"]
+"""Whose credential of the SQL endpoint to use."""
 
 
 class AddressFileError(UsageError):
@@ -58,6 +62,10 @@ class EndpointAddress:
     analyst: EndpointCredential
     auditor: EndpointCredential
     reader: EndpointCredential
+
+    def credential(self, name: CredentialName) -> EndpointCredential:
+        """Return one of the credentials."""
+        return {"analyst": self.analyst, "auditor": self.auditor, "reader": self.reader}[name]
 
     @property
     def url(self) -> str:

@@ -24,6 +24,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from .errors import ErrorCode, QueryRefusedError
+from .format_clause import statement_tokens, take_format
 from .lexer import Token, tokenize
 from .sql_policy import BEFORE_BRACKET, FIRST_WORDS, SHOWN, TABLE_FUNCTIONS, SqlPolicy, refused
 from .syntax_tree import read_tree
@@ -32,8 +33,6 @@ from .tree_gate import TreeGate, aggregate_state_refused, lambda_names, not_a_re
 MAX_QUERY_BYTES = 256 * 1024
 
 _IDENTIFIER_VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,126}(?:\.[A-Za-z_][A-Za-z0-9_]{0,126})?")
-# After these words, FORMAT is the name of a table or column, not a clause.
-_BEFORE_NAME = frozenset({"FROM", "JOIN", "AS", "IN", "TABLE", "DESCRIBE", "EXISTS", "SELECT", "BY", "VIEW"})
 # Limits the search for the bracket that closes an APPLY.
 _MAX_APPLIED_TOKENS = 256
 _PARTS_OF_TABLES = frozenset({"COLUMNS", "FIELDS", "INDEX", "INDEXES", "INDICES", "KEYS"})
@@ -122,11 +121,11 @@ class SqlGate:
             raise QueryRefusedError(
                 ErrorCode.QUERY_IS_TOO_LARGE, f"Query of {size} bytes exceeds the limit of {MAX_QUERY_BYTES} bytes."
             )
-        text, tokens = _statement(sql)
+        text, tokens = statement_tokens(sql)
         if not tokens:
             raise QueryRefusedError(ErrorCode.SYNTAX_ERROR, "Empty query.")
         kind = _kind(tokens)
-        text, tokens, output_format = _take_format(text, tokens)
+        text, tokens, output_format = take_format(text, tokens)
         self._screen_tokens(tokens)
         if kind in {"SHOW", "EXISTS"}:
             self._screen_show(tokens)
@@ -207,33 +206,6 @@ def _kind(tokens: Sequence[Token]) -> str:
     if first.keyword not in FIRST_WORDS:
         raise not_a_read(first.keyword or first.text[:20])
     return FIRST_WORDS[first.keyword]
-
-
-def split_format(sql: str) -> tuple[str, str | None]:
-    """Return a statement without its FORMAT clause, and the format; None without one, or for a text that is no SQL."""
-    try:
-        text, _tokens, output_format = _take_format(*_statement(sql))
-    except QueryRefusedError:
-        return sql, None
-    return (text.rstrip(), output_format) if output_format else (sql, None)
-
-
-def _statement(sql: str) -> tuple[str, list[Token]]:
-    """Return a text and its tokens without final semicolons."""
-    text, tokens = tokenize(sql)
-    while tokens and tokens[-1].text == ";":
-        text = text[: tokens.pop().start]
-    return text, tokens
-
-
-def _take_format(text: str, tokens: list[Token]) -> tuple[str, list[Token], str | None]:
-    if len(tokens) < 3 or tokens[-2].keyword != "FORMAT" or tokens[-1].name is None:
-        return text, tokens, None
-    before = tokens[-3]
-    described = before.keyword == "DESC" and len(tokens) == 3  # elsewhere DESC is a sort order
-    if described or before.keyword in _BEFORE_NAME or before.text in {".", ","}:
-        return text, tokens, None
-    return text[: tokens[-2].start], tokens[:-2], tokens[-1].name
 
 
 def _identifiers(tokens: Sequence[Token]) -> Iterator[str]:

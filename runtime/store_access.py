@@ -6,14 +6,10 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import clickhouse_connect
-from clickhouse_connect import common
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
-from ..console.address import AddressFileError, EndpointAddress, read_address
+from ..console.address import AddressFileError, CredentialName, EndpointAddress, read_address
+from ..console.client import AnswerError, EndpointClient
 from ..sinks.clickhouse import (
     Ask,
     Row,
@@ -30,13 +26,15 @@ from ..sinks.states import SHOWN_SIZES, STORED_SIZES, States, reaches
 from .settings import Settings
 from .stack_file import read_stack
 
+if TYPE_CHECKING:  # commands that ask the SQL endpoint do without it
+    from clickhouse_connect.driver.client import Client
+
+Answer = TypeVar("Answer")
 ANSWER_SECONDS = 120.0
 ENDPOINT_SECONDS = 600.0
 """How long an answer of a server, or of the SQL endpoint, may take by default: people ask what takes minutes."""
 STATES_SECONDS = 10.0
 """How long commands wait for the states of what is stored."""
-Role = Literal["reader", "analyst", "auditor"]
-"""Whose credential of the SQL endpoint to use."""
 
 
 def store_address(settings: Settings) -> StoreAddress:
@@ -72,16 +70,41 @@ def load_engine_early(settings: Settings) -> None:
         load_engine()
 
 
+class Reader(Protocol):
+    """Asks a store. A statement that it refuses, or that fails, raises AnswerError."""
+
+    def ask(self, sql: str, **values: object) -> list[Row]:
+        """Return the rows of a query; times have their zone, UTC."""
+
+    def raw(self, sql: str, output_format: str) -> bytes:
+        """Return the answer in one of ClickHouse's formats."""
+
+
 @contextmanager
-def open_store(
+def read_store(
     settings: Settings,
     *,
-    read_only: bool = False,
+    read_only: bool = True,
     shared: bool = False,
-    role: Role = "reader",
+    role: CredentialName = "reader",
     answer_seconds: float | None = None,
+) -> Iterator[Reader]:
+    """Open the store for queries. Arguments as for :func:`open_store`, which is for what needs Arrow."""
+    address = store_address(settings)
+    with _opened(settings, address, read_only=read_only, shared=shared, answer_seconds=answer_seconds) as found:
+        if isinstance(found, EndpointAddress):
+            credential = found.credential(role)
+            client = EndpointClient(found, credential, address.database, answer_seconds or ENDPOINT_SECONDS)
+            yield _EndpointReader(client, address)
+        else:
+            yield _ClientReader(found)
+
+
+@contextmanager
+def open_store(
+    settings: Settings, *, read_only: bool = False, role: CredentialName = "reader", answer_seconds: float | None = None
 ) -> Iterator[Client]:
-    """Open the store for reading.
+    """Open the store for reading with clickhouse-connect.
 
     Args:
         role: on the embedded engine, our own commands are readers: they read all tables and have places of their own.
@@ -89,10 +112,26 @@ def open_store(
         read_only: reject statements that do not only read. ``readonly`` and the user's rights enforce this on a server,
             the SQL endpoint on the embedded engine.
         answer_seconds: how long an answer may take.
+    """
+    address = store_address(settings)
+    with _opened(settings, address, read_only=read_only, shared=False, answer_seconds=answer_seconds) as found:
+        if isinstance(found, EndpointAddress):
+            with _connected(found, address, role, answer_seconds) as client:
+                yield client
+        else:
+            yield found
+
+
+@contextmanager
+def _opened(
+    settings: Settings, address: StoreAddress, *, read_only: bool, shared: bool, answer_seconds: float | None
+) -> Iterator[Client | EndpointAddress]:
+    """Find the SQL endpoint of the store's owner; without one, connect to the server or open the folder.
+
+    Args:
         shared: never open the folder of the embedded engine here, because its owner could not start meanwhile. A local
             stack that runs is such an owner: it restarts its store.
     """
-    address = store_address(settings)
     if not address.embedded:
         with connect(address, create=False, answer_seconds=answer_seconds or ANSWER_SECONDS) as client:
             if read_only:
@@ -104,8 +143,7 @@ def open_store(
     except AddressFileError as error:
         raise StoreUnavailableError(str(error)) from error
     if endpoint is not None:
-        with _endpoint_client(endpoint, address, role, answer_seconds) as client:
-            yield client
+        yield endpoint
         return
     if read_stack(settings.data_dir):
         raise StoreUnavailableError(
@@ -123,12 +161,55 @@ def open_store(
         refresh_states(owner)
         from .sql_endpoint import temporary_endpoint  # the web server: most readers find one running
 
-        with temporary_endpoint(settings) as endpoint, _endpoint_client(endpoint, address, role) as client:
-            yield client
+        with temporary_endpoint(settings) as endpoint:
+            yield endpoint
+
+
+class _EndpointReader:
+    """Asks the SQL endpoint."""
+
+    def __init__(self, client: EndpointClient, address: StoreAddress) -> None:
+        self._client, self._address = client, address
+
+    def ask(self, sql: str, **values: object) -> list[Row]:
+        return self._reached(lambda: self._client.ask(sql, **values))
+
+    def raw(self, sql: str, output_format: str) -> bytes:
+        return self._reached(lambda: self._client.raw(sql, output_format))
+
+    def _reached(self, answer: Callable[[], Answer]) -> Answer:
+        try:
+            return answer()
+        except OSError as error:
+            raise StoreUnavailableError(explain(self._address, error)) from error
+
+
+class _ClientReader:
+    """Asks a server, or the engine in this process."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def ask(self, sql: str, **values: object) -> list[Row]:
+        return self._answered(lambda: asking(self._client)(sql, **values))
+
+    def raw(self, sql: str, output_format: str) -> bytes:
+        return self._answered(lambda: self._client.raw_query(sql, fmt=output_format))
+
+    @staticmethod
+    def _answered(answer: Callable[[], Answer]) -> Answer:
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        try:
+            return answer()
+        except (ClickHouseError, OSError) as error:
+            raise AnswerError(str(error)) from error
 
 
 def refresh_states(owner: Client) -> None:
     """Bring the states up to date: the last owner may have been killed before it did."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     states = States(owner)
     try:
         while states.refresh():
@@ -159,13 +240,13 @@ def open_store_to_write(settings: Settings) -> Iterator[Client]:
 def ask_store(
     settings: Settings, *, read_only: bool = True, shared: bool = False, answer_seconds: float | None = None
 ) -> Iterator[Ask]:
-    """Open the store for queries. Arguments as for :func:`open_store`; times in rows have their zone, UTC."""
-    with open_store(settings, read_only=read_only, shared=shared, answer_seconds=answer_seconds) as client:
+    """Open the store for queries, as :func:`read_store`. All that goes wrong raises StoreUnavailableError."""
+    with read_store(settings, read_only=read_only, shared=shared, answer_seconds=answer_seconds) as reader:
 
         def ask(sql: str, **values: object) -> list[Row]:
             try:
-                return asking(client)(sql, **values)
-            except (ClickHouseError, OSError) as error:
+                return reader.ask(sql, **values)
+            except AnswerError as error:
                 raise StoreUnavailableError(_for_people(error)) from error
 
         yield ask
@@ -201,14 +282,18 @@ def clickhouse_message(error: Exception) -> str:
     return text[max(text.find("Code:"), 0) :].split("\n", 1)[0].partition(" (for url ")[0]
 
 
-def _endpoint_client(
-    endpoint: EndpointAddress, address: StoreAddress, role: Role, answer_seconds: float | None = None
+def _connected(
+    endpoint: EndpointAddress, address: StoreAddress, role: CredentialName, answer_seconds: float | None = None
 ) -> Client:
+    import clickhouse_connect
+    from clickhouse_connect import common
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     # The endpoint runs everything with readonly=1, so the client would reject every setting. The endpoint decides
     # which settings it accepts.
     common.set_setting("invalid_setting_action", "send")
     logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
-    credential = {"analyst": endpoint.analyst, "auditor": endpoint.auditor, "reader": endpoint.reader}[role]
+    credential = endpoint.credential(role)
     try:
         return clickhouse_connect.get_client(
             host=endpoint.host,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from confluent_kafka import Consumer, KafkaException, Message
 
@@ -15,10 +16,11 @@ from ..kafka.cluster import Cluster
 from ..kafka.identity import identify_topics
 from ..kafka.offsets import Partition, committed_offsets, end_offsets
 from ..kafka.options import reader_options
-from ..ledger import batch as batches
-from ..ledger.batch import BatchError, SealedBatch
 from ..schemas.topics import SEALED_TOPICS, store_group
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..ledger.batch import SealedBatch
 
 NOTED_SECONDS = 10.0
 """Lag from which commands mention it. Less is usual: a batch is sealed, read and inserted."""
@@ -74,7 +76,7 @@ class StoreLagReading:
     def _run(self, settings: Settings) -> None:
         try:
             self._lag = read_store_lag(settings.cluster(), settings.deployment)
-        except (GrantledgerError, KafkaException, BatchError):
+        except (GrantledgerError, KafkaException, ValueError):
             self._lag = None
 
 
@@ -84,7 +86,7 @@ def read_store_lag(cluster: Cluster, deployment: str) -> StoreLag:
     Raises:
         KafkaUnavailableError: the brokers do not answer.
         KafkaException: they refuse.
-        BatchError: a sealed record cannot be decoded.
+        ValueError: a sealed record cannot be decoded.
     """
     topics = identify_topics(cluster, SEALED_TOPICS)
     partitions = [(topic, number) for topic, found in topics.items() for number in range(found.partitions)]
@@ -133,4 +135,6 @@ def _read(
 
 
 def _batch(record: Message) -> SealedBatch:
-    return batches.decode(record.value() or b"")
+    from ..ledger.batch import decode  # takes a while, and most stores are not behind
+
+    return decode(record.value() or b"")

@@ -10,15 +10,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
-
-import clickhouse_connect
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from ..base.errors import DependencyError
 from ..base.files import check_working_folder, lock_file
+
+if TYPE_CHECKING:  # commands that ask the SQL endpoint do without it
+    from clickhouse_connect.driver.client import Client
 
 for _name in ("clickhouse_connect", "urllib3"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # they also raise what they log, with the whole request
@@ -100,6 +99,8 @@ def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float
     Raises:
         StoreUnavailableError: not reachable, refused, or the address is malformed; names the setting.
     """
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
     try:
         if not create:
             return _client(address, address.database, answer_seconds)
@@ -117,6 +118,8 @@ def connect(address: StoreAddress, *, create: bool = True, answer_seconds: float
 
 
 def _client(address: StoreAddress, database: str | None, answer_seconds: float) -> Client:
+    import clickhouse_connect
+
     if address.embedded:
         check_working_folder()
         return clickhouse_connect.get_client(interface="chdb", path=str(address.path), database=database)

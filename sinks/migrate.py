@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
-
-from clickhouse_connect.driver.client import Client
+from typing import TYPE_CHECKING, Any
 
 from ..base.errors import StoppedError
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
 _RECORD = """
 CREATE TABLE IF NOT EXISTS migrations

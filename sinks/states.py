@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-
-from clickhouse_connect.driver.client import Client
+from typing import TYPE_CHECKING
 
 from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
 from .migrate import available
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
 Range = tuple[str, int, int]
 """Entries of a log: origin, first index, and the index after the last one."""

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 import unicodedata
 import urllib.request
 from collections.abc import Iterator
@@ -28,7 +30,7 @@ from grantledger.cli.shrinking import shrunk
 from grantledger.console.address import read_address
 from grantledger.runtime.open_findings import OpenFindings
 from grantledger.runtime.settings import load_settings
-from grantledger.runtime.store_access import open_store
+from grantledger.runtime.store_access import ask_store
 from grantledger.schemas.event import Actor, Approval, Finding, IssuingSource
 from grantledger.schemas.finding_event import finding_id
 from grantledger.schemas.finding_rules import FINDING_RULES
@@ -536,8 +538,32 @@ def test_an_auditors_file_has_every_grant(data_dir: Path) -> None:
     assert found["g-overdue"]["removed_at"] == "\\N" and found[AWKWARD]["subject_id"] == "erin"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("query", "SELECT grant_id FROM grants"),
+        ("grants", "list"),
+        ("grants", "show", "g-late-1"),
+        ("findings", "list"),
+    ],
+)
+def test_commands_that_ask_a_running_stack_import_neither_engine_nor_arrow(
+    data_dir: Path, arguments: tuple[str, ...]
+) -> None:
+    program = (
+        "import sys; from grantledger.cli.app import app\n"
+        "try: app(sys.argv[1:], prog_name='grantledger')\n"
+        "finally: print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, *arguments, "--data", str(data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout
+    imported = set(done.stderr.splitlines()[-1].split())
+    assert not imported & {"chdb", "clickhouse_connect", "numpy", "pandas", "pyarrow"}
+
+
 def test_open_findings_are_counted_through_the_owner_of_the_store(data_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match="no process has"), open_store(load_settings(tmp_path), shared=True):
+    with pytest.raises(StoreUnavailableError, match="no process has"), ask_store(load_settings(tmp_path), shared=True):
         pass
     counted = OpenFindings(load_settings(data_dir))
     try:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grantledger.console.errors import EngineError, ErrorCode, QueryRefusedError
+from grantledger.console.format_clause import split_format
 from grantledger.console.lexer import tokenize
-from grantledger.console.sql_gate import SqlGate, split_format
+from grantledger.console.sql_gate import SqlGate
 from grantledger.console.sql_policy import SqlPolicy
 from grantledger.console.syntax_tree import read_tree
 from grantledger.console.tree_gate import TreeGate

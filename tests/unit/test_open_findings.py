@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from grantledger.cli.stack_view import TroubleLog, status_line, status_table
+from grantledger.cli.stack_view import TroubleLog
+from grantledger.cli.status_table import status_line, status_table
 from grantledger.runtime import open_findings as module
 from grantledger.runtime.open_findings import FindingCount, OpenFindings
 from grantledger.runtime.settings import load_settings
