@@ -89,6 +89,13 @@ class Settings(BaseModel):
         default_factory=dict,
         description="Further arguments of clickhouse_connect.get_client, for example ca_cert or verify.",
     )
+    store_memory_mb: int = Field(
+        2048,
+        ge=512,
+        le=1_048_576,
+        description="Memory in MiB that `run store` may use: for the rows on their way into ClickHouse and, if that is "
+        "embedded, for the engine with all queries. Beyond it, queries fail and inserts are repeated.",
+    )
     key_file: Path | None = Field(
         None,
         description="Ed25519 private key of the logs, PKCS#8 PEM, mode 0600. Default: keys/log.pem in the data folder.",

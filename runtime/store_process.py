@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 import structlog
 from prometheus_client import Gauge
@@ -16,6 +17,7 @@ from ..kafka.source_signer import source_signer
 from ..ledger.key_list import read_key_list
 from ..schemas.own_sources import READER, STORE
 from ..sinks.clickhouse import load_engine, lock_store, private_temp
+from ..sinks.memory_plan import MemoryPlan
 from ..sinks.store import Store
 from .memory import return_freed_memory
 from .process import configure_logs, on_stop_signal, serving
@@ -34,7 +36,8 @@ SANDBOX = Gauge("grantledger_store_sandbox", "Version of the Landlock sandbox ar
 
 def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEndpoint | None, version: int) -> None:
     """Store and serve SQL until a stop signal."""
-    address = store_address(settings)
+    plan = MemoryPlan.of(settings.store_memory_mb)
+    address = replace(store_address(settings), engine_options=plan.engine_options())
     with ExitStack() as stack:
         stack.enter_context(lock_store(address.path))
         private_temp(address.path)
@@ -55,7 +58,7 @@ def serve(settings: Settings, keys: Mapping[str, str], remembered: RememberedEnd
             stack.enter_context(published_endpoint(settings, remembered, spool, outside))
 
         logs = sealed_logs(settings, STORE, read_key_list(keys["log"].encode()), signers)
-        store = Store(logs, address, on_ready=open_endpoint)
+        store = Store(logs, address, plan, on_ready=open_endpoint)
         on_stop_signal(store.stop)
         store.run()
 

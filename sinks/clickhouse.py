@@ -37,6 +37,8 @@ class StoreAddress:
     password: str = field(default="", repr=False)
     database: str = "audit"
     options: Mapping[str, Any] = field(default_factory=dict)
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the embedded engine, from the first client of a process that opens it."""
 
     @property
     def embedded(self) -> bool:
@@ -122,7 +124,10 @@ def _client(address: StoreAddress, database: str | None, answer_seconds: float) 
 
     if address.embedded:
         check_working_folder()
-        return clickhouse_connect.get_client(interface="chdb", path=str(address.path), database=database)
+        options = dict(address.engine_options)
+        return clickhouse_connect.get_client(
+            interface="chdb", path=str(address.path), database=database, chdb_options=options
+        )
     url = urlsplit(address.url)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise StoreUnavailableError(f"clickhouse_url {address.url!r} is not http(s)://host:port")

@@ -24,6 +24,7 @@ from ..ledger.source_keys import SHARDS_KEY, SignedRecord, SourceKeys
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.event import FINDINGS_TOPIC
 from ..schemas.evidence import ANCHORS_SCHEMA, ORIGINS_SCHEMA, RECEIPTS_SCHEMA
+from .arrow_insert import insert_rows
 from .clickhouse import Ask, asking
 
 SYNCHRONOUS = {
@@ -94,7 +95,7 @@ def stored_log(client: Client, log: str) -> Stored | None:
 
 def insert_entries(client: Client, table: pa.Table, token: str) -> None:
     """Store consecutive entries of one log and one month for the first time: one insert, one block."""
-    client.insert_arrow("entries", table, settings=SYNCHRONOUS | {"insert_deduplication_token": token})
+    insert_rows(client, "entries", table, SYNCHRONOUS | {"insert_deduplication_token": token})
 
 
 def insert_entries_again(client: Client, table: pa.Table, token: str, origin: str, last_index: int) -> None:
@@ -169,7 +170,7 @@ def _insert(client: Client, name: str, table: pa.Table, token: str, is_stored: C
     """
     for attempt in range(MOST_TOKENS):
         own = token if attempt == 0 else f"{token}:{attempt}"
-        client.insert_arrow(name, table, settings=SYNCHRONOUS | {"insert_deduplication_token": own})
+        insert_rows(client, name, table, SYNCHRONOUS | {"insert_deduplication_token": own})
         if is_stored():
             return
         time.sleep(SETTLE_SECONDS)  # a server may be about to add the block of an earlier insert

@@ -15,13 +15,12 @@ from ..ledger.batch import SealedBatch
 from .continuity import StoredPartition
 from .evidence import StoringStoppedError
 from .insert_attempt import InsertAttempt
+from .rows import needed_columns
 
 MAX_ROWS = 100_000
-MAX_BYTES = 64 << 20
-"""Limits of a group of several batches, in rows and in bytes in memory."""
+"""Limit of a group of several batches."""
 LARGE_ROWS = 50_000
-LARGE_BYTES = 16 << 20
-"""From here on, a group does not wait for more batches."""
+"""From here on, or from half of its bytes on, a group does not wait for more batches."""
 
 
 @dataclass(slots=True)
@@ -33,6 +32,7 @@ class InsertGroup:
         last: the record of its last batch; the offset after it is committed once the group is stored.
         attempted: the attempt that this group repeats, if any.
         due: time before which a small group waits for more batches (monotonic clock).
+        most_bytes: limit of a group of several batches, in memory.
     """
 
     partition: StoredPartition
@@ -42,6 +42,7 @@ class InsertGroup:
     begin: int
     last: Message
     due: float
+    most_bytes: int
     attempted: InsertAttempt | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     size: int = 0
@@ -50,11 +51,15 @@ class InsertGroup:
     rows: int = 0
     bytes: int = 0
     tables: list[pa.Table] = field(default_factory=list)
+    needed: frozenset[str] = frozenset()
 
     @classmethod
-    def begin_with(cls, partition: StoredPartition, batch: SealedBatch, message: Message, due: float) -> InsertGroup:
+    def begin_with(
+        cls, partition: StoredPartition, batch: SealedBatch, message: Message, due: float, most_bytes: int
+    ) -> InsertGroup:
         """Return an empty group for a batch and those after it."""
-        group = cls(partition, batch.origin, batch.first_index, _month(batch), message.offset() or 0, message, due)
+        month, begin = _month(batch), message.offset() or 0
+        group = cls(partition, batch.origin, batch.first_index, month, begin, message, due, most_bytes)
         attempted = partition.attempted
         if attempted is not None and (attempted.origin, attempted.first_index) == (batch.origin, batch.first_index):
             group.attempted, group.token = attempted, attempted.token
@@ -78,12 +83,13 @@ class InsertGroup:
             return True
         if not self.batches:
             return True
-        fits = self.rows + batch.count <= MAX_ROWS and self.bytes + table.nbytes <= MAX_BYTES
+        fits = self.rows + batch.count <= MAX_ROWS and self.bytes + table.nbytes <= self.most_bytes
         return fits and (batch.origin, _month(batch)) == (self.origin, self.month)
 
     def add(self, batch: SealedBatch, table: pa.Table, message: Message) -> None:
         """Append a batch."""
         self.tables.append(table)
+        self.needed |= needed_columns(table)
         self.size, self.last_leaf, self.last = batch.size, batch.last_leaf, message
         self.batches, self.rows, self.bytes = self.batches + 1, self.rows + batch.count, self.bytes + table.nbytes
 
@@ -95,7 +101,7 @@ class InsertGroup:
     @property
     def large(self) -> bool:
         """Whether more batches would hardly make the insert cheaper per row."""
-        return self.rows >= LARGE_ROWS or self.bytes >= LARGE_BYTES
+        return self.rows >= LARGE_ROWS or self.bytes >= self.most_bytes // 2
 
     @property
     def attempt(self) -> InsertAttempt:
@@ -103,9 +109,10 @@ class InsertGroup:
         return InsertAttempt(self.origin, self.first_index, self.size, self.token)
 
     def table(self) -> pa.Table:
-        """Return the rows in one chunk, because ClickHouse may store each chunk as a block of its own."""
-        if len(self.tables) > 1:
-            self.tables = [pa.concat_tables(self.tables).combine_chunks()]
+        """Return the rows without empty columns in one chunk, because ClickHouse may store each chunk as a block."""
+        names = [name for name in self.tables[0].schema.names if name in self.needed]
+        tables = [table.select(names) for table in self.tables]
+        self.tables = [pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]]
         return self.tables[0]
 
 

@@ -21,7 +21,7 @@ from ..schemas.topics import SEALED_SUFFIX
 from . import evidence, metrics
 from .continuity import StoredPartition
 from .evidence import Stored, StoringStoppedError
-from .insert_group import MAX_BYTES, InsertGroup
+from .insert_group import InsertGroup
 from .rows import rejected_codes
 
 log = structlog.get_logger("grantledger.store")
@@ -43,6 +43,7 @@ class Inserts:
     All methods are called on the thread that uses the client and the consumer.
 
     Args:
+        most_bytes: limit of an insert of several batches, and of those that wait, in memory.
         commit: commits an offset asynchronously; the result comes to :meth:`on_commit`.
         persist: see :data:`Persist`; used where the result of an insert is unknown.
         on_failure: receives the error of an insert.
@@ -54,6 +55,7 @@ class Inserts:
         cluster: Cluster,
         client: Client,
         *,
+        most_bytes: int,
         commit: Callable[[TopicPartition], None],
         persist: Persist,
         on_failure: Callable[[BaseException], None],
@@ -61,6 +63,7 @@ class Inserts:
     ) -> None:
         self._cluster, self._client, self._commit = cluster, client, commit
         self._persist, self._on_failure, self._on_stored = persist, on_failure, on_stored
+        self._most_bytes = most_bytes
         self._worker = ThreadPoolExecutor(1, "insert")
         self._groups: list[InsertGroup] = []
         self._current: InsertGroup | None = None
@@ -86,7 +89,7 @@ class Inserts:
     @property
     def has_room(self) -> bool:
         """Whether another batch may be added."""
-        return sum(group.bytes for group in self._groups) < MAX_BYTES
+        return sum(group.bytes for group in self._groups) < self._most_bytes
 
     def add(self, partition: StoredPartition, batch: SealedBatch, table: pa.Table, message: Message) -> None:
         """Add the next batch of a log.
@@ -97,7 +100,7 @@ class Inserts:
         group = next((group for group in reversed(self._groups) if group.partition is partition), None)
         if group is None or not group.takes(batch, table):
             due = self._begun.get(partition.where, 0.0) + INTERVAL
-            group = InsertGroup.begin_with(partition, batch, message, due)
+            group = InsertGroup.begin_with(partition, batch, message, due, self._most_bytes)
             group.takes(batch, table)
             self._groups.append(group)
         group.add(batch, table, message)

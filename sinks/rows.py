@@ -14,9 +14,12 @@ from ..ledger.decoded_entries import ENTRY_COLUMNS, decode_entries
 from ..ledger.entry import partition_of_origin, topic_of_origin
 from ..ledger.packing import NULL
 from ..ledger.source_keys import SourceKeys, signed_records
-from ..schemas.arrow import MICROS
+from ..schemas.arrow import DECODED, MICROS
 from ..schemas.catalog import SchemaCatalog
 from ..schemas.evidence import EVIDENCE_SCHEMA, HASH, MILLIS
+
+_OPTIONAL = frozenset(column.name for column in DECODED) - {"event_type", "subject_id"} | {"erased_at"}
+"""Columns that an insert need not have: nothing reads them after it, and no value is the column's default."""
 
 
 def entries_table(batch: SealedBatch, catalog: SchemaCatalog, sources: SourceKeys) -> pa.Table:
@@ -78,6 +81,28 @@ def _blobs(lengths: bytes, joined: bytes) -> pa.Array:
         raise BatchError(f"lengths add up to {ends[-1]}, there are {len(joined)} bytes")
     validity = pa.py_buffer(np.packbits(~null, bitorder="little").tobytes()) if null.any() else None
     return pa.Array.from_buffers(pa.binary(), len(sizes), [validity, pa.py_buffer(ends), pa.py_buffer(joined)])
+
+
+def needed_columns(table: pa.Table) -> frozenset[str]:
+    """Return the columns that an insert of these rows must have. Most columns are empty in most logs."""
+    return frozenset(name for name in table.schema.names if name not in _OPTIONAL or not _is_empty(table.column(name)))
+
+
+def _is_empty(column: pa.ChunkedArray) -> bool:
+    """Whether every value is certainly the default of the column in ``entries``; found without a loop over rows."""
+    if column.null_count == len(column):
+        return True
+    if column.null_count:
+        return False
+    if pa.types.is_binary(column.type) or pa.types.is_list(column.type):
+        return all(_length(chunk) == 0 for chunk in column.chunks)
+    return False  # of a number, a time or a truth value, the default may be null
+
+
+def _length(chunk: pa.Array) -> int:
+    """Return the joined length of the texts or lists of an array without nulls."""
+    ends = np.frombuffer(chunk.buffers()[1], dtype=np.int32)
+    return int(ends[chunk.offset + len(chunk)] - ends[chunk.offset]) if len(chunk) else 0
 
 
 def lacks_schema(table: pa.Table) -> bool:

@@ -6,7 +6,6 @@ On assignment, the entries that ClickHouse contains decide where to continue: a 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -43,9 +42,11 @@ from .erasure import Erasures
 from .evidence import Stored, StoringStoppedError
 from .insert_attempt import InsertAttempt
 from .inserts import Inserts
+from .memory_plan import MemoryPlan
 from .migrate import migrate
 from .schemas_reader import SchemasReader
 from .state_refresher import StateRefresher
+from .waiting_records import WaitingRecords
 
 log = structlog.get_logger("grantledger.store")
 
@@ -55,8 +56,6 @@ ANSWER_SECONDS = 30.0
 """Seconds that a ClickHouse server may take to answer. After that, the store queries whether the insert happened."""
 FLUSH_SECONDS = 10.0
 """Limit for storing the batches that wait when the store stops."""
-MOST_WAITING = 8
-"""Records in memory that wait for their turn; each may be 8 MiB. Then the partitions are paused."""
 RECHECK_SECONDS = 10.0
 """Seconds between checks whether a person has opened the next epoch of a stopped log."""
 
@@ -71,14 +70,16 @@ class Store:
     One insert runs at a time, on a second thread, while the next batches are decoded.
     """
 
-    def __init__(self, logs: SealedLogs, address: StoreAddress, *, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, logs: SealedLogs, address: StoreAddress, plan: MemoryPlan, *, on_ready: Callable[[], None] = lambda: None
+    ) -> None:
         self._logs, self._cluster, self._deployment, self._address = logs, logs.cluster, logs.deployment, address
         self._on_ready = on_ready
         self._client: Client = connect(address, answer_seconds=ANSWER_SECONDS)
         # The embedded engine has one owner, which rejoins the group at once after a restart.
         member = f"{logs.deployment}-store" if address.embedded else ""
         group = store_group(logs.deployment)
-        own = {"queued.max.messages.kbytes": 32 << 10, "on_commit": self._on_commit}
+        own = {"queued.max.messages.kbytes": plan.fetched >> 10, "on_commit": self._on_commit}
         self._consumer = Consumer({**reader_options(self._cluster, group, member=member), **own})
         self._member = GroupMember(self._cluster, group, self._consumer, TOPICS)
         self._partitions: dict[Partition, StoredPartition] = {}
@@ -86,7 +87,7 @@ class Store:
         self._stopped: dict[Partition, int] = {}
         """The epochs of stopped logs, by sealed partition."""
         self._recheck_at = 0.0
-        self._waiting: deque[Message] = deque()
+        self._waiting = WaitingRecords(plan.waiting)
         self._paused = False
         self._generation = 0
         self._stopping = False
@@ -94,6 +95,7 @@ class Store:
         self._inserts = Inserts(
             self._cluster,
             self._client,
+            most_bytes=plan.group,
             commit=lambda position: self._consumer.commit(offsets=[position], asynchronous=True),
             persist=self._persist,
             on_failure=self._failed,
@@ -153,11 +155,10 @@ class Store:
         generation = self._generation
         try:
             while self._waiting and self._inserts.has_room and not self._stopping:
-                message = self._waiting.popleft()
-                self._take(message)
+                self._take(self._waiting.popleft())
                 if generation != self._generation:  # the rest belongs to the old assignment and is read again
                     return
-            if self._paused and len(self._waiting) < MOST_WAITING:
+            if self._paused and not self._waiting.full:
                 self._pause(paused=False)
             self._inserts.step()
             self._store_covered_anchors()
@@ -171,8 +172,7 @@ class Store:
             self._inserts.wait(0.05)
 
     def _poll(self, seconds: float) -> bool:
-        """Add the next record to those that wait, one at a time: a sealed batch may be 8 MiB."""
-        if len(self._waiting) >= MOST_WAITING and not self._paused:
+        if self._waiting.full and not self._paused:
             self._pause(paused=True)
         message = self._consumer.poll(seconds)
         if message is not None:
@@ -343,7 +343,7 @@ class Store:
         return is_stored_up_to(evidence.stored_log(self._client, name), head)
 
     def _commit(self, message: Message) -> None:
-        """Commit the offset. It is only a hint for the next start."""
+        # Only a hint for the next start.
         self._consumer.commit(message=message, asynchronous=True)
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -30,9 +30,11 @@ def command(settings: Settings) -> None:
     from ...runtime.process import on_stop_signal, serving
     from ...runtime.sealed_logs import sealed_logs
     from ...runtime.store_access import store_address
+    from ...sinks.memory_plan import MemoryPlan
     from ...sinks.store import Store
 
     with serving("store", settings):
-        store = Store(sealed_logs(settings, STORE), store_address(settings))
+        plan = MemoryPlan.of(settings.store_memory_mb)
+        store = Store(sealed_logs(settings, STORE), store_address(settings), plan)
         on_stop_signal(store.stop)
         store.run()

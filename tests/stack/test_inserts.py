@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from clickhouse_connect.driver.client import Client
 
@@ -13,11 +14,13 @@ from grantledger.ledger.anchor import Receipt, anchor_origin, append_anchor
 from grantledger.ledger.batch import SealedBatch
 from grantledger.ledger.merkle import Frontier
 from grantledger.ledger.source_keys import SourceKeys
-from grantledger.schemas.catalog import SchemaCatalog
+from grantledger.schemas.catalog import SchemaCatalog, event_schema
+from grantledger.schemas.codec import EventEncoder
 from grantledger.sinks import evidence
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.migrate import migrate
-from grantledger.sinks.rows import entries_table
+from grantledger.sinks.rows import entries_table, needed_columns
+from support.events import event
 from support.small_ledger import GENESIS, SIGNER, seal_parts
 
 ENTRIES: list[Any] = [(1, 10 + at, 0, b"k", b"v", b"\0\0\0\0") for at in range(6)]
@@ -58,3 +61,21 @@ def test_a_block_that_a_killed_engine_lost_is_stored_again(store: Client, table:
     assert rows() < before
     INSERTS[table](store)
     assert rows() == before
+
+
+@pytest.mark.parametrize("values", [[EventEncoder().encode(event("session.command", 1))], [b"v", b"", None]])
+def test_columns_that_an_insert_leaves_out_have_the_same_values(store: Client, values: list[bytes | None]) -> None:
+    [batch], _ = seal_parts([[(1, 10 + at, 0, b"k", value, b"\0\0\0\0") for at, value in enumerate(values)]])
+    table = entries_table(batch, SchemaCatalog((event_schema(),)), SourceKeys("test.example"))
+    less = table.select([name for name in table.schema.names if name in needed_columns(table)])
+    assert {"erased_at", "query_rows", "finding_key", "finding_deadline"}.isdisjoint(less.schema.names)
+    stored = []
+    for rows in (table, less):
+        origin = f"{less is rows} {len(values)}"
+        rows = rows.set_column(0, "origin", pa.array([origin] * batch.count))  # noqa: PLW2901
+        evidence.insert_entries(store, rows, origin)
+        found = store.query(
+            "SELECT * EXCEPT origin FROM entries WHERE origin = {origin:String} ORDER BY index", {"origin": origin}
+        )
+        stored.append(found.result_rows)
+    assert stored[0] == stored[1] and len(stored[0]) == len(values)

@@ -45,6 +45,8 @@ def partition(stored: Stored | None = None, attempted: InsertAttempt | None = No
 class ClickHouse:
     """A server that deduplicates inserts by token. ``fate`` is what happens to the next insert."""
 
+    uri = "http://clickhouse:8123"
+
     def __init__(self) -> None:
         self.rows: list[tuple[int, bytes]] = []
         self.tokens: set[str] = set()
@@ -108,7 +110,7 @@ class Process:
         self.server, self.kafka = server, kafka
         client: Any = server
         self.inserts = Inserts(
-            Cluster({}), client, commit=kafka.sent.append, persist=self.persist,
+            Cluster({}), client, most_bytes=1 << 20, commit=kafka.sent.append, persist=self.persist,
             on_failure=lambda error: None, on_stored=lambda table: None,
         )  # fmt: skip
         stored = stored_log(client, "")
@@ -211,7 +213,7 @@ def test_batches_that_wait_are_one_insert() -> None:
 
 
 def group_of(batch: SealedBatch, table: pa.Table, attempted: InsertAttempt | None = None) -> InsertGroup:
-    group = InsertGroup.begin_with(partition(None, attempted), batch, message(0), 0.0)
+    group = InsertGroup.begin_with(partition(None, attempted), batch, message(0), 0.0, most_bytes=1 << 20)
     assert group.takes(batch, table)
     group.add(batch, table, message(0))
     return group
@@ -226,7 +228,7 @@ def test_a_group_has_one_log_and_one_month(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(insert_group, "MAX_ROWS", batch.count)
     assert not group.takes(batch, table)
     monkeypatch.setattr(insert_group, "MAX_ROWS", 1000)
-    monkeypatch.setattr(insert_group, "MAX_BYTES", table.nbytes)
+    group.most_bytes = table.nbytes
     assert not group.takes(batch, table)
 
 
@@ -267,7 +269,7 @@ def test_an_attempt_is_open_if_it_is_the_next_insert(stored: int | None, first_i
 
 def test_rows_that_stay_invisible_are_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "SETTLE_SECONDS", 0)
-    client: Any = Mock(query=lambda *_, **__: Mock(result_rows=[(0,)]))
+    client: Any = Mock(uri=ClickHouse.uri, query=lambda *_, **__: Mock(result_rows=[(0,)]))
     with pytest.raises(StoringStoppedError, match="row policies"):
         evidence.insert_entries_again(client, TABLES[0], "t", GENESIS.origin, 0)
     assert client.insert_arrow.call_count == evidence.MOST_TOKENS

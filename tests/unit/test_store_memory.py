@@ -1,0 +1,58 @@
+"""The memory of the store: its division, and the records that wait."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from grantledger.runtime.settings import Settings, SettingsError, load_settings
+from grantledger.sinks.memory_plan import MIB, MemoryPlan
+from grantledger.sinks.waiting_records import MOST_RECORDS, WaitingRecords
+
+
+def record(size: int) -> Any:
+    """Return a Kafka record of this size."""
+    message = MagicMock()
+    message.__len__.return_value = size
+    return message
+
+
+@pytest.mark.parametrize("megabytes", [512, 700, 2048, 65_536])
+def test_the_parts_are_less_than_the_whole(megabytes: int) -> None:
+    plan = MemoryPlan.of(megabytes)
+    assert plan.engine + 3 * plan.group + plan.waiting + plan.fetched < megabytes * MIB
+    assert plan.engine >= megabytes * MIB // 2
+    caches = [value for name, value in plan.engine_options().items() if name.endswith("cache_size")]
+    assert sum(caches) < plan.engine // 2
+
+
+def test_a_record_that_is_larger_than_the_limit_waits_alone() -> None:
+    waiting = WaitingRecords(100)
+    assert not waiting and not waiting.full
+    waiting.append(large := record(200))
+    assert waiting and waiting.full
+    assert waiting.popleft() is large
+    assert not waiting and not waiting.full
+
+
+def test_records_are_limited_by_bytes_and_by_number() -> None:
+    waiting = WaitingRecords(100)
+    waiting.append(record(60))
+    assert not waiting.full
+    waiting.append(record(40))
+    assert waiting.full
+    waiting.clear()
+    assert not waiting.full
+    for _ in range(MOST_RECORDS):
+        waiting.append(record(1))
+    assert waiting.full
+
+
+def test_too_little_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANTLEDGER_STORE_MEMORY_MB", "100")
+    with pytest.raises(SettingsError, match="GRANTLEDGER_STORE_MEMORY_MB: .*512"):
+        load_settings()
+    monkeypatch.setenv("GRANTLEDGER_STORE_MEMORY_MB", "700")
+    assert load_settings().store_memory_mb == 700 != Settings().store_memory_mb
