@@ -25,6 +25,7 @@ from .. import __version__
 from ..base.health import HEALTH, Ask
 from ..base.text import printable_lines
 from ..kafka.client_log import KAFKA_LOGS
+from .anonymous_memory import ANONYMOUS_MEMORY, anonymous_bytes
 from .data_folder import close_to_others, make_folder, only_process
 from .kafka_probe import KafkaProbe
 from .process_endpoint import process_endpoint
@@ -89,6 +90,7 @@ def serving(
     configure_logs(settings)
     with suppress(OSError):  # standard error is no file
         faulthandler.enable()  # a library that aborts the process leaves the stack of each thread in the log
+    ANONYMOUS_MEMORY.set_function(anonymous_bytes)
     HEALTH.begin()
     for ask_name, ask in ({"kafka": KafkaProbe(settings.cluster)} if asks is None else asks).items():
         HEALTH.asks(ask_name, ask)

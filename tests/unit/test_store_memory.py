@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
+from grantledger.runtime.anonymous_memory import anonymous_bytes
 from grantledger.runtime.settings import Settings, SettingsError, load_settings
 from grantledger.sinks.memory_plan import MIB, MemoryPlan
 from grantledger.sinks.waiting_records import MOST_RECORDS, WaitingRecords
@@ -56,3 +59,8 @@ def test_too_little_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     monkeypatch.setenv("GRANTLEDGER_STORE_MEMORY_MB", "700")
     assert load_settings().store_memory_mb == 700 != Settings().store_memory_mb
+
+
+def test_the_metric_of_memory_is_what_the_system_reports() -> None:
+    [kib] = re.findall(r"^RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert anonymous_bytes() == pytest.approx(int(kib) * 1024, rel=0.2)
