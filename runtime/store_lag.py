@@ -102,7 +102,8 @@ def read_store_lag(cluster: Cluster, deployment: str) -> StoreLag:
     )
     try:
         committed = committed_offsets(cluster, consumer, [cluster.partition(*each) for each in partitions])
-        starts = {each: max(0, at) for each, at in committed.items() if at < ends[each]}
+        # One offset more is the end of the last transaction: to read it takes a second.
+        starts = {each: max(0, at) for each, at in committed.items() if max(0, at) + 1 < ends[each]}
         first = {each: found[0] for each, found in _read(cluster, consumer, starts, first_only=True).items()}
         tails = {each: max(starts[each], ends[each] - _TAIL) for each in first}  # without those with markers only
         last = {each: found[-1] for each, found in _read(cluster, consumer, tails, first_only=False).items()}
