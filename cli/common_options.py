@@ -15,6 +15,7 @@ import typer
 from ..base.errors import GrantledgerError
 from ..runtime.settings import load_settings
 from ..runtime.unknown_variables import unknown_variables
+from .container import needed_user
 from .errors import fail
 from .output import Format, FormatOption, Output, timezone
 
@@ -71,9 +72,9 @@ def with_common_options(function: Callable[..., None]) -> Callable[..., None]:
                 typer.echo(f"warning: {line}", err=True)
             function(settings=load_settings(common["data_dir"], common["config"]), **arguments)
         except GrantledgerError as error:
-            fail(str(error), error.exit_code)
+            fail(f"{error}{needed_user(error)}", error.exit_code)
         except _WRONG_PATHS as error:  # a folder or file in the settings
-            fail(f"{error.filename}: {error.strerror}")
+            fail(f"{error.filename}: {error.strerror}{needed_user(error)}")
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [each.replace(kind=keyword) for each in own.parameters.values() if each.name not in _INJECTED]

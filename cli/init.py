@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from ..base.errors import UsageError
+from ..base.user import user_name
 from ..runtime.initialise import initialise
 from ..runtime.keys import load_log_keys
 from ..runtime.settings import Settings
 from .keys import print_verifier_keys
 from .output import Output, text_column
-from .person import PersonOption, person
+from .person import PersonOption
 
 RolesOption = Annotated[
     bool,
@@ -58,7 +59,7 @@ def command(
     if tenant or dry_run:
         raise UsageError("--tenant and --dry-run belong to --clickhouse-roles")
     settings.cluster().check_answers()
-    created = initialise(settings, person(name))
+    created = initialise(settings, name.strip() or user_name())
     print_verifier_keys(settings, output, load_log_keys(settings))
     output.note(f"created {created} topics and the private key {settings.private_key_path}: back it up now")
     output.note("next: grantledger run seal, and the other processes (docs/operations.md)")

@@ -7,16 +7,27 @@ from typing import Annotated
 import typer
 
 from ..base.user import user_name
+from .container import in_container
 from .errors import fail
 
 PersonOption = Annotated[
-    str, typer.Option("--as", metavar="NAME", help="Your name for the record. Default: the user of this machine.")
+    str,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help="Your name for the record. Default: the user of this machine; needed in a container.",
+    ),
 ]
 
 
 def person(given: str) -> str:
-    """Return the given name, else the name of the user who ran the command, through sudo or not."""
-    return given.strip() or user_name()
+    """Return the given name, else the name of the user who ran the command, through sudo or not.
+
+    In a container, everybody is the same user: the command ends.
+    """
+    if not (name := given.strip()) and in_container():
+        fail("--as is needed in a container, where everybody is the same user: your name is recorded")
+    return name or user_name()
 
 
 def required(text: str, option: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import socket
 import sys
 import threading
 import time
@@ -25,17 +23,17 @@ from ..runtime.publishing import AUTHORITY, EVENTS, Published
 from ..runtime.settings import DEFAULT_DATA_DIR, Settings
 from ..runtime.stack import Stack
 from ..runtime.status import Status
+from .container import container, how_to_stop, in_container
 from .status_table import status_line, status_table
 
-EXAMPLE = "SELECT subject_id, resource_id, entitlement, expires_at FROM active_grants LIMIT 10"
+EXAMPLE = "SELECT append_time, event_type, actor_id, resource_id FROM events ORDER BY append_time DESC LIMIT 10"
+"""It shows something in a new ledger, too."""
 SENDING = (
     "emit", "request.created", "--subject", "alice@example.com", "--resource-kind", "database", "--resource", "orders",
     "--entitlement", "readwrite",
 )  # fmt: skip
 EVENT = '{"event_type":"session.started","subject":"alice@example.com","session_id":"s-1","source":{"native_id":"1"}}'
 _LINE_SECONDS = 10.0
-IMAGE_DATA_DIR = "/data"
-"""As deploy/Dockerfile sets it."""
 
 
 def demo_policy(settings: Settings) -> Path:
@@ -131,8 +129,8 @@ def _wait_until_ready(stack: Stack, troubles: TroubleLog, stop: threading.Event)
 
 def executable(settings: Settings, *arguments: str) -> str:
     """Return a command line to copy: with the path of this executable and the data folder."""
-    if _in_container():
-        return shlex.join(["docker", "exec", socket.gethostname(), "grantledger", *arguments])
+    if in_container():
+        return shlex.join(["docker", "exec", container(), "grantledger", *arguments])
     own, on_path = Path(sys.argv[0]).absolute(), shutil.which("grantledger")
     if own.name != "grantledger":
         command = [sys.executable, "-m", "grantledger.cli"]
@@ -142,12 +140,6 @@ def executable(settings: Settings, *arguments: str) -> str:
         command = [str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)]
     folder = [] if settings.data_dir == DEFAULT_DATA_DIR else ["--data", str(settings.data_dir)]
     return shlex.join([*command, *arguments, *folder])
-
-
-def _in_container() -> bool:
-    """Whether people run commands here through Docker or Podman, in a container of our image."""
-    marked = Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
-    return marked and os.environ.get("GRANTLEDGER_DATA_DIR") == IMAGE_DATA_DIR
 
 
 def _print_ready(stack: Stack, console: Console) -> None:
@@ -168,16 +160,17 @@ def _print_ready(stack: Stack, console: Console) -> None:
         console.print(f"  {f'{name}:':<10} {line}", soft_wrap=True, markup=False)
     if stack.published is not None:
         _print_published(stack.published, console)
-    console.print("Ctrl-C drains and stops.")
+    console.print(how_to_stop(), markup=False)
 
 
 def _print_published(published: Published, console: Console) -> None:
     """Print how other machines reach the gateway and SQL."""
-    folder = published.folder.name if _in_container() else str(published.folder)
+    folder = published.folder.name if in_container() else str(published.folder)
     curl = f"curl --cacert {folder}/{AUTHORITY} --config {folder}"
     lines = {}
-    if _in_container():
-        lines["get them"] = f"docker cp {socket.gethostname()}:{published.folder} ."
+    if in_container():
+        lines["ports"] = f"docker port {container()} names those outside of the container; inside they are as below"
+        lines["get them"] = f"docker cp {container()}:{published.folder} ."
     if (port := published.gateway_port) is not None:
         lines["send"] = (
             f"{curl}/{EVENTS}.curl https://localhost:{port}/v1/events -H 'Content-Type: application/json' -d '{EVENT}'"

@@ -13,13 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import typer
 
+from grantledger.cli.container import IMAGE_DATA_DIR, IMAGE_USER, how_to_stop, needed_user
 from grantledger.cli.output import Format, Output, moment, timezone
 from grantledger.cli.person import person
 from grantledger.cli.stack_view import executable
 from grantledger.cli.tree import COMMANDS, Group
 from grantledger.producers.adapters import ADAPTERS
 from grantledger.runtime.settings import Settings
+from grantledger.sinks.clickhouse import StoreUnavailableError
 from support.command import invoke
 
 
@@ -170,6 +173,54 @@ def test_a_person_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getuser", nobody)
     assert person("") == f"uid {os.getuid()}"
     assert person(" carol ") == "carol"
+
+
+@pytest.fixture
+def container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRANTLEDGER_DATA_DIR", IMAGE_DATA_DIR)
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/.dockerenv")
+    monkeypatch.setattr("socket.gethostname", lambda: "223ab3ba30bd")
+
+
+@pytest.mark.usefixtures("container")
+def test_in_a_container_a_decision_needs_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert person(" carol ") == "carol"
+    with pytest.raises(typer.Exit):
+        person("")
+    assert "--as is needed in a container" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("container")
+def test_in_a_container_docker_stops_a_stack() -> None:
+    assert how_to_stop() == "`docker stop 223ab3ba30bd` drains and stops."
+
+
+def test_on_a_machine_a_key_stops_a_stack() -> None:
+    assert how_to_stop() == "Ctrl-C drains and stops."
+
+
+@pytest.mark.usefixtures("container")
+@pytest.mark.parametrize(
+    ("user", "said"), [(IMAGE_USER, "must belong to that user id"), (1234, f"made for user {IMAGE_USER}: leave out")]
+)
+def test_in_a_container_a_file_of_another_user_is_explained(
+    monkeypatch: pytest.MonkeyPatch, user: int, said: str
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    error = StoreUnavailableError("no")
+    error.__cause__ = PermissionError(13, "Permission denied")
+    assert said in needed_user(error)
+    assert needed_user(StoreUnavailableError("no")) == ""
+
+
+def test_on_a_machine_a_file_of_another_user_is_only_named() -> None:
+    assert needed_user(PermissionError(13, "Permission denied")) == ""
+
+
+def test_the_image_has_the_user_and_the_folder_that_messages_name() -> None:
+    text = (Path(__file__).parents[2] / "deploy" / "Dockerfile").read_text("utf-8")
+    assert f"\nUSER {IMAGE_USER}:" in text
+    assert f"GRANTLEDGER_DATA_DIR={IMAGE_DATA_DIR} " in text
 
 
 @pytest.mark.parametrize("option", ["-q", "--tz=UTC"])
