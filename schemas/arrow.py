@@ -283,11 +283,15 @@ def _fill(array: pa.Array, type_: pa.DataType, *, nullable: bool = True) -> pa.A
     return pc.fill_null(array, blank)
 
 
-@lru_cache(maxsize=32)
 def _empty(type_: pa.DataType, rows: int, *, nullable: bool = True) -> pa.Array:
-    """Return a column without values. Most columns are, and nothing changes them."""
+    return _many_empty(type_, 1 << rows.bit_length(), nullable=nullable)[:rows]
+
+
+@lru_cache(maxsize=32)
+def _many_empty(type_: pa.DataType, rows: int, *, nullable: bool) -> pa.Array:
+    """Return a column without values. Most columns are, and making one takes longer than decoding it."""
     blank = _blank(type_, nullable=nullable)
-    return pa.nulls(rows, type_) if blank is None or not rows else pa.repeat(blank, rows)
+    return pa.nulls(rows, type_) if blank is None else pa.repeat(blank, rows)
 
 
 def _from_data(data: list[dict[str, Any]]) -> pa.RecordBatch:

@@ -123,7 +123,7 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
     # Step 3, Order: every index is there once; offsets increase (checked with the leaves).
     if (gap := _index_problem(indices, task)) is not None:
         return failed(gap[0], "index", gap[1])
-    keys, values, headers = (table.column(name).combine_chunks() for name in ("key", "value", "headers"))
+    keys, values, headers = (_joined(table.column(name)) for name in ("key", "value", "headers"))
     offsets = _numbers(table.column("offset"), np.uint64)
     append_times, sealed_at = (_numbers(table.column(name), np.int64) for name in ("append_time", "sealed_at"))
     leaf_hashes, stored_previous, payloads = (
@@ -228,7 +228,11 @@ def _numbers(column: pa.ChunkedArray, type_: type[Number]) -> npt.NDArray[Number
         for array in column.chunks
         if len(array)
     ]
-    return np.concatenate(parts) if parts else np.empty(0, type_)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0, type_)
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _packed(column: pa.ChunkedArray) -> bytes:

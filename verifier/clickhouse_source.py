@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,8 @@ from .row_reader import READ_LIMITS, ReadLimits, RowReader
 from .scratch import Scratch
 from .steps import Problem
 from .tables import AnchorRows, read_rows, text_of
-from .workers import check_file, pool
+from .workers import check_file
 
-PARALLEL_FROM = 1 << 18  # with fewer rows, starting processes costs more than it saves
 UNDER_WAY = 4  # chunks read but not yet joined, so that memory use stays constant
 
 Sizes = Mapping[str, tuple[int, int]]
@@ -49,7 +48,7 @@ class ClickHouseEvidence:
         patience: seconds without progress after which a running store no longer counts as catching up with the anchors
             from outside; 0 if no store is running.
         server: whether the store is a server, which has row policies.
-        workers: number of hashing processes; None for one per processor.
+        workers: number of checking threads; None for one per processor.
     """
 
     client: Client
@@ -91,7 +90,7 @@ class ClickHouseEvidence:
     def _verify_rows(
         self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: VerifyReport, progress: Progress
     ) -> Mapping[str, VerifiedLog]:
-        """Check all rows in chunks, in several processes, and join them log by log."""
+        """Check all rows in chunks, in several threads, and join them log by log."""
         if self.patience:
             report.behind = await_covered(self._sizes, covered, self.patience)
         sizes = self._sizes()
@@ -116,12 +115,15 @@ class ClickHouseEvidence:
             found = report.problems + [log.problem for log in logs.values() if log.problem is not None]
             decoded = not any(problem.origin.startswith(prefix) for problem in found)
             report.schemas = len(catalog) if decoded else None
-            processes = 1 if _rows_of(group, sizes) < PARALLEL_FROM else self.workers or os.cpu_count() or 1
-            executor = pool(processes, catalog, sources)
+            executor = ThreadPoolExecutor(self.workers or os.cpu_count() or 1)
             with TemporaryDirectory(prefix="grantledger-verify-") as folder, executor:
                 reader = RowReader(self.client, Path(folder), self.limits)
                 parts = self._parts(reader, group, sizes, decoded=decoded)
-                for checked in _check_all(parts, executor, reader):
+
+                def check(task: ChunkTask, path: Path) -> Future[list[CheckedChunk]]:
+                    return executor.submit(check_file, task, path, catalog, sources)  # noqa: B023 - used in this turn
+
+                for checked in _check_all(parts, check, reader):
                     joiners[checked.origin].add(checked)
                     report.erased += [f"{checked.origin}#{index}" for index in checked.erased]
                     report.entries += checked.count
@@ -230,7 +232,9 @@ def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patien
 
 
 def _check_all(
-    parts: Iterable[tuple[ChunkTask, Path]], executor: Executor, reader: RowReader
+    parts: Iterable[tuple[ChunkTask, Path]],
+    check: Callable[[ChunkTask, Path], Future[list[CheckedChunk]]],
+    reader: RowReader,
 ) -> Iterator[CheckedChunk]:
     """Yield the checked chunks of every log in order."""
     waiting: deque[tuple[ChunkTask, Future[list[CheckedChunk]]]] = deque()
@@ -241,13 +245,13 @@ def _check_all(
         if checked[-1].lacking:
             checked = []
             for whole, path in reader.parts(task, whole=True):
-                checked += executor.submit(check_file, whole, path).result()
+                checked += check(whole, path).result()
         if task.decoded:
             reader.saw(task.origin, frozenset().union(*(chunk.filled for chunk in checked)))
         yield from checked
 
     for task, path in parts:
-        waiting.append((task, executor.submit(check_file, task, path)))
+        waiting.append((task, check(task, path)))
         while len(waiting) >= UNDER_WAY:
             yield from finished()
     while waiting:

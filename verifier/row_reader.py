@@ -53,7 +53,7 @@ class ReadLimits:
             bound the memory.
     """
 
-    rows: int = 1 << 16
+    rows: int = 1 << 15
     size: int = 64 << 20
 
 
