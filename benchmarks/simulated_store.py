@@ -43,7 +43,7 @@ from grantledger.simulator.scenario import scenarios
 from grantledger.sinks.clickhouse import StoreAddress, connect
 from grantledger.sinks.evidence import insert_entries, insert_origin
 from grantledger.sinks.migrate import migrate
-from grantledger.sinks.rows import entries_table
+from grantledger.sinks.rows import entries_table, needed_columns
 
 from .day_copies import DAY, DayCopies, Log, Rows, Sent, copied
 
@@ -107,6 +107,7 @@ class _SealedLog:
         self._genesis = Genesis(origin_of(DEPLOYMENT, *log), bytes(16), 0)
         self._head = Head.at_genesis(self._genesis)
         self._gathered: list[pa.Table] = []
+        self._needed: frozenset[str] = frozenset()
         self._first = 0
 
     def append(self, rows: Rows) -> None:
@@ -122,15 +123,18 @@ class _SealedLog:
         )
         sealed_at = datetime.fromtimestamp(rows.times_ms[-1] / 1000, UTC)
         batch, self._head = seal(head, records, head.size + size, sealed_at, self._signer)
-        self._gathered.append(entries_table(batch, self._catalog, self._sources))
+        table = entries_table(batch, self._catalog, self._sources)
+        self._needed |= needed_columns(table)
+        self._gathered.append(table)
 
     def blocks(self, least: int) -> Iterator[Block]:
         """Yield what is gathered, if it has at least so many rows."""
         rows = sum(table.num_rows for table in self._gathered)
         if rows >= least:
-            table = pa.concat_tables(self._gathered).combine_chunks()
+            names = [name for name in self._gathered[0].schema.names if name in self._needed]
+            table = pa.concat_tables([one.select(names) for one in self._gathered]).combine_chunks()
             yield Block(self._log, self._first, None if self._first else self._genesis, table)
-            self._gathered, self._first = [], self._first + rows
+            self._gathered, self._needed, self._first = [], frozenset(), self._first + rows
 
 
 def sealed_days(copies: DayCopies, days: int, policy: WatchPolicy, begins: datetime) -> Iterator[Block]:
