@@ -26,6 +26,7 @@ from ..verifier.outside import OutsideAnchors, read_outside
 from ..verifier.procedure import verify
 from ..verifier.remembered_heads import RememberedHeads, read_state, write_state
 from ..verifier.report import VerifyReport
+from ..verifier.since import Since
 from ..verifier.stored_states import check_states
 from ..verifier.verdict import EXIT_COULD_NOT_CHECK, Verdict
 from .errors import fail
@@ -70,6 +71,13 @@ def command(
             "where the ledger's operators cannot write."
         ),
     ] = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(
+            help="Verify only what is new since the run that wrote this file with --state. The report says what was "
+            "not read."
+        ),
+    ] = None,
     states: Annotated[
         bool,
         typer.Option(help="Compare the computed states of requests, grants and findings with the entries (step 14)."),
@@ -87,7 +95,7 @@ def command(
     file is missing, empty or cut off.
     """
     try:
-        report = _run(settings, source, public_key, anchors, state, states=states, quiet=output.quiet)
+        report = _run(settings, source, public_key, anchors, state, since_file=since, states=states, quiet=output.quiet)
     except Exception as error:  # exit code 1 would mean tampered
         message = str(error) if isinstance(error, GrantledgerError) else _first_line(error)
         _could_not_check(output, message)
@@ -102,6 +110,7 @@ def _run(
     anchors: Path | None,
     state_file: Path | None,
     *,
+    since_file: Path | None,
     states: bool,
     quiet: bool,
 ) -> VerifyReport:
@@ -109,18 +118,34 @@ def _run(
     if anchors is not None and not (anchors.is_file() and os.access(anchors, os.R_OK)):
         raise UsageError(f"the anchor file {anchors} cannot be read (--anchors)")
     state = read_state(state_file, deployment) if state_file is not None else None
+    remembered, going_on = state, None
+    if since_file is not None:
+        remembered, going_on = _going_on(source, deployment, since_file, state)
     # Outside anchors first: everything that they cover was stored before.
     file = anchors or settings.anchor_path
     missing = OutsideAnchors(missing=f"the file of anchors {file} does not exist (--anchors)")
     outside = read_outside(file) if file.exists() else missing
-    report = _verify(settings, source, keys, outside, state, states=states, quiet=quiet)
+    report = _verify(settings, source, keys, outside, remembered, since=going_on, states=states, quiet=quiet)
     report.own_anchor_file = "" if anchors is not None else str(file)
     if state_file is not None and state is not None:
         if report.sound or report.verdict is Verdict.behind:
-            write_state(state_file, state.remember(report.source, report.heads | report.anchor_heads))
+            heads = report.heads | report.anchor_heads
+            write_state(state_file, state.remember(report.source, heads, report.since))
         elif report.verdict is Verdict.tampered:
             typer.echo(f"grantledger: {state_file} still has the heads of the last sound verification", err=True)
     return report
+
+
+def _going_on(
+    source: EvidenceSource, deployment: str, file: Path, state: RememberedHeads | None
+) -> tuple[RememberedHeads, Since]:
+    """Return the heads to compare, and where the verification goes on."""
+    if source is EvidenceSource.kafka:
+        raise UsageError("--since is for the store: --from kafka verifies the topics as a whole")
+    known = read_state(file, deployment)
+    if known.going_on is None:
+        raise UsageError(f"{file} has no place to go on from: run `grantledger verify --state {file}` first (--since)")
+    return (state if state is not None and state.heads else known), known.going_on
 
 
 def _could_not_check(output: Output, message: str) -> NoReturn:
@@ -144,6 +169,7 @@ def _verify(
     outside: OutsideAnchors,
     state: RememberedHeads | None,
     *,
+    since: Since | None,
     states: bool,
     quiet: bool,
 ) -> VerifyReport:
@@ -166,10 +192,10 @@ def _verify(
         with open_store(settings) as client:
             live = is_live(settings)
             patience, stored_by = (STORE_PATIENCE, int((time.time() - STORE_DELAY) * 1000)) if live else (0.0, 0)
-            stored = ClickHouseEvidence(client, deployment, patience, server=bool(settings.clickhouse_url))
+            stored = ClickHouseEvidence(client, deployment, patience, server=bool(settings.clickhouse_url), since=since)
             report = verify(stored, keys, outside=outside, remembered=state, stored_by=stored_by, progress=progress)
-            if not states:
-                report.unchecked_states = "--no-states"
+            if not states or since is not None:
+                report.unchecked_states = "--no-states" if not states else "only what is new was read (--since)"
             elif report.sound:
                 started = time.monotonic()
                 check_states(client, report, patience)

@@ -145,10 +145,12 @@ def verify_anchors(
     *,
     lost: Lost | None = None,
     reopened: bool = False,
+    since: Checkpoint | None = None,
 ) -> VerifiedAnchors:
     """Verify the anchor log of a deployment from its beginning, and the logs against it.
 
     Args:
+        since: the anchor log up to the first of the anchors; None if that is the very first one.
         lost: see :func:`lost_heads`; None if nothing may be missing, the beginning of the anchor log included.
         reopened: whether a person opened an epoch of the anchor log.
     """
@@ -156,7 +158,7 @@ def verify_anchors(
     last: Anchor | None = None
     verified = VerifiedAnchors()
     for anchor in anchors:
-        verified.problem = _anchor_problem(last, anchor, keys, log, reopened=reopened) or next(
+        verified.problem = _anchor_problem(last, anchor, keys, log, since, reopened=reopened) or next(
             check_covered(anchor, logs, lost), None
         )
         if verified.problem is not None:
@@ -168,19 +170,29 @@ def verify_anchors(
         verified.covered |= origins_in(anchor)
         verified.count += 1
         last = anchor
+    if since is not None and last is None and verified.problem is None:
+        message = f"anchor {since.size - 1} and those after it are missing"
+        verified.problem = Problem(since.origin, since.size - 1, "anchor_index", message)
     return verified
 
 
-def _anchor_problem(last: Anchor | None, anchor: Anchor, keys: LogKeys, log: str, *, reopened: bool) -> Problem | None:
+def _anchor_problem(
+    last: Anchor | None, anchor: Anchor, keys: LogKeys, log: str, since: Checkpoint | None, *, reopened: bool
+) -> Problem | None:
     """Step 11, Anchors: dense indices, and every anchor is signed and continues the ones before."""
     if epoch_in(log, anchor) < 0:
         message = f"an anchor of {anchor.origin} is among them"
         return Problem(f"{log}/0", last.index + 1 if last else 0, "anchor", message, "deployment")
-    if (problem := _index_problem(last, anchor, log, reopened=reopened)) is not None:
+    if (problem := _index_problem(last, anchor, log, since, reopened=reopened)) is not None:
         return problem
     try:
         check_anchor(anchor, keys.at(anchor.origin, anchor.index + 1))
-        if last is not None or not reopened:
+        if last is None and since is not None:
+            if anchor.head() != since:
+                return differing(
+                    anchor.head().root, since.size, since, "an earlier verification found", "remembered_head"
+                )
+        elif last is not None or not reopened:
             check_extends(last, anchor)
     except AnchorError as error:
         return Problem(anchor.origin, anchor.index, "anchor", str(error), kind_of(error))
@@ -196,8 +208,12 @@ def epoch_in(log: str, anchor: Anchor) -> int:
     return epoch if name == log else -1
 
 
-def _index_problem(last: Anchor | None, anchor: Anchor, log: str, *, reopened: bool) -> Problem | None:
-    if last is None:
+def _index_problem(
+    last: Anchor | None, anchor: Anchor, log: str, since: Checkpoint | None, *, reopened: bool
+) -> Problem | None:
+    if last is None and since is not None:
+        origin, wanted = since.origin, since.size - 1
+    elif last is None:
         origin, wanted = f"{log}/0", 0
         if reopened:
             return None

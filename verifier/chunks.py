@@ -68,12 +68,14 @@ class Segment:
 
     Attributes:
         subtrees: level and root of the complete subtrees that the rows form in the log's tree, from left to right.
+        next_offset: the offset after the last one.
         times: sealing times in microseconds since 1970, each with the first index that has it.
         note: the note of the last row; empty at the end of a chunk.
     """
 
     subtrees: Sequence[tuple[int, bytes]]
     last_leaf: bytes
+    next_offset: int
     times: Mapping[int, int]
     note: str
 
@@ -168,20 +170,27 @@ def check_chunk(task: ChunkTask, table: pa.Table, catalog: SchemaCatalog, source
             position, column = difference
             message = f"column {column} is not what the sealed payload contains"
             return failed(first + position, "columns", message)
-    segments = _segments(first, leaf_hashes, sealed_at.tolist(), table.column("note"))
+    segments = _segments(first, leaf_hashes, offsets, sealed_at.tolist(), table.column("note"))
     ends = (int(offsets[0]), int(offsets[-1]))
     gone = [first + position for position in erased]
     return CheckedChunk(task.origin, first, None, task.expected, previous[:32], ends, segments, gone, filled)
 
 
-def _segments(first: int, leaf_hashes: bytes, sealed_at: Sequence[int], notes: pa.ChunkedArray) -> list[Segment]:
+def _segments(
+    first: int,
+    leaf_hashes: bytes,
+    offsets: npt.NDArray[np.uint64],
+    sealed_at: Sequence[int],
+    notes: pa.ChunkedArray,
+) -> list[Segment]:
     found = []
     noted = [at + 1 for at in pc.indices_nonzero(pc.binary_length(notes)).to_pylist()]
     for start, end in pairwise([0, *noted, *([] if noted[-1:] == [len(sealed_at)] else [len(sealed_at)])]):
         leaves, times = leaf_hashes[start * 32 : end * 32], sealed_at[start:end]
         since = {time: first + start + times.index(time) for time in set(times)}
         note = notes[end - 1].as_py().decode("utf-8", "replace")
-        found.append(Segment(subtrees(first + start, leaves), leaves[-32:], since, note))
+        next_offset = int(offsets[end - 1]) + 1
+        found.append(Segment(subtrees(first + start, leaves), leaves[-32:], next_offset, since, note))
     return found
 
 

@@ -30,6 +30,7 @@ from .procedure import Progress
 from .report import VerifyReport
 from .row_reader import READ_LIMITS, ReadLimits, RowReader
 from .scratch import Scratch
+from .since import LogHead, Since
 from .steps import Problem
 from .tables import AnchorRows, read_rows, text_of
 from .workers import check_file
@@ -49,6 +50,7 @@ class ClickHouseEvidence:
             from outside; 0 if no store is running.
         server: whether the store is a server, which has row policies.
         workers: number of checking threads; None for one per processor.
+        since: where to go on; None to verify everything.
     """
 
     client: Client
@@ -57,6 +59,7 @@ class ClickHouseEvidence:
     server: bool = False
     workers: int | None = None
     limits: ReadLimits = READ_LIMITS
+    since: Since | None = None
     name: ClassVar[str] = "clickhouse"
     complete_epochs: ClassVar[bool] = True
     complete_anchors: ClassVar[bool] = False
@@ -66,7 +69,7 @@ class ClickHouseEvidence:
         # Step 1, Format: the tables of evidence are tables.
         for problem in read_definitions(self.client, server=self.server).unreadable():
             report.add(problem)
-        return AnchorRows(self.client, self.deployment, report)
+        return AnchorRows(self.client, self.deployment, report, self.since)
 
     def verify_logs(
         self, keys: LogKeys, covered: Mapping[str, int], scratch: Scratch, report: VerifyReport, progress: Progress
@@ -107,8 +110,12 @@ class ClickHouseEvidence:
         except SchemaConflictError as error:
             report.add(Problem(prefix, None, "schema", str(error)))
             catalog = SchemaCatalog()
-        joiners = {origin: ChunkJoiner(log, keys) for origin, log in logs.items()}
-        total = _rows_of(logs, sizes)
+        joiners = {
+            origin: ChunkJoiner(log, keys, scratch.last_covered.get(origin, 0), self._since(log, sizes, prefix))
+            for origin, log in logs.items()
+        }
+        report.not_read = sum(log.roots.first for log in logs.values())
+        total = sum(sizes[origin][1] for origin in logs if origin in sizes) - report.not_read
         # The findings first: they contain the schemas. If these are not sound, decoded columns cannot be judged.
         for of_findings in (True, False):
             group = {o: log for o, log in logs.items() if o.startswith(prefix) is of_findings}
@@ -184,11 +191,23 @@ class ClickHouseEvidence:
         erasures = self._erasures()
         for origin, log in logs.items():
             size, erased = sizes.get(origin, (0, 0))[0], erasures.get(origin, frozenset())
-            first = 0
+            first = log.roots.first
             while first < size and log.problem is None:
                 window = ChunkTask(origin, first, min(self.limits.rows, size - first), erased, decoded)
                 yield from reader.parts(window)
                 first += window.expected
+
+    def _since(self, log: VerifiedLog, sizes: Sizes, findings: str) -> LogHead | None:
+        """Return the head where the verification of a log goes on; None to verify it from the beginning.
+
+        That is so if it is not the log of the earlier verification, or has lost or gained rows: their places are found.
+        """
+        origin = log.genesis.origin
+        head = self.since.logs.get(origin) if self.since is not None and not origin.startswith(findings) else None
+        size, rows = sizes.get(origin, (0, 0))
+        if head is None or head.genesis != log.genesis.hash() or rows != size or size < head.size:
+            return None
+        return head
 
     def _erasures(self) -> dict[str, frozenset[int]]:
         """Return the indices whose erasure is on record, by origin.
@@ -207,10 +226,6 @@ class ClickHouseEvidence:
                 origin, index = split_entry_name(str(subject))
                 found.setdefault(origin, set()).add(index)
         return {origin: frozenset(indices) for origin, indices in found.items()}
-
-
-def _rows_of(logs: Iterable[str], sizes: Sizes) -> int:
-    return sum(sizes[origin][1] for origin in logs if origin in sizes)
 
 
 def await_covered(sizes: Callable[[], Sizes], covered: Mapping[str, int], patience: float, pause: float = 0.2) -> int:

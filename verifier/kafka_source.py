@@ -83,6 +83,7 @@ class KafkaEvidence:
     name: ClassVar[str] = "kafka"
     complete_epochs: ClassVar[bool] = False
     complete_anchors: ClassVar[bool] = True
+    since: ClassVar[None] = None
 
     @classmethod
     def on_brokers(cls, deployment: str, cluster: Cluster) -> KafkaEvidence:

@@ -14,6 +14,7 @@ from ..ledger.log_verifier import DiscontinuityError, check_checkpoint, check_fo
 from ..ledger.merkle import EMPTY_ROOT
 from ..ledger.note import NoteError, OtherKeyError, open_sealed_checkpoint
 from .chunks import CheckedChunk
+from .since import LogHead
 from .steps import Kind, Problem
 
 
@@ -39,11 +40,21 @@ class RootsBySize(Protocol):
 
 @dataclass(slots=True)
 class VerifiedRoots:
-    """The verified checkpoints of one log: how many, the last one, and the roots that are compared later."""
+    """The verified checkpoints of one log: how many, the last one, and the roots that are compared later.
+
+    Attributes:
+        first: the size from which on the log is verified (``--since``).
+    """
 
     kept: RootsBySize = field(default_factory=dict[int, bytes])
     count: int = 0
     head: tuple[int, bytes] = (0, EMPTY_ROOT)
+    first: int = 0
+
+    def go_on(self, size: int, root: bytes) -> None:
+        """Begin with a head that was verified earlier."""
+        self.kept[size] = root
+        self.head, self.first = (size, root), size
 
     def add(self, size: int, root: bytes) -> None:
         """Add the next verified checkpoint."""
@@ -65,12 +76,14 @@ class VerifiedLog:
     Attributes:
         key_changes: of a log of findings, the entries by which the log key changes. Those beyond the last verified
             checkpoint do not count.
+        anchored: the head at the size that the last anchor covers, once it is verified.
     """
 
     genesis: Genesis
     roots: VerifiedRoots = field(default_factory=VerifiedRoots)
     problem: Problem | None = None
     key_changes: list[KeyChange] = field(default_factory=list)
+    anchored: LogHead | None = None
 
     @property
     def head(self) -> tuple[int, bytes]:
@@ -80,10 +93,17 @@ class VerifiedLog:
 
 @dataclass(slots=True)
 class ChunkJoiner:
-    """Joins the checked chunks of one log in order, from its genesis to its last checkpoint."""
+    """Joins the checked chunks of one log in order, from its genesis or an earlier head to its last checkpoint.
+
+    Attributes:
+        anchored_size: the size that the last anchor covers; 0 if none does.
+        since: the head where an earlier verification ended.
+    """
 
     log: VerifiedLog
     keys: LogKeys
+    anchored_size: int = 0
+    since: LogHead | None = None
     _head: Head = field(init=False)
     _noted: int = 0
     _times: dict[int, int] = field(default_factory=dict)
@@ -91,6 +111,12 @@ class ChunkJoiner:
 
     def __post_init__(self) -> None:
         self._head = Head.at_genesis(self.log.genesis)
+        if self.since is not None:
+            self._head = self.since.of_log(self.log.genesis)
+            self._noted = self.since.size
+            self.log.roots.go_on(self.since.size, self.since.root)
+            if self.since.size == self.anchored_size:
+                self.log.anchored = self.since
 
     def add(self, chunk: CheckedChunk) -> None:
         """Take the next chunk. After the first problem, all others are ignored."""
@@ -108,11 +134,10 @@ class ChunkJoiner:
         try:
             # Steps 3 and 6, Order and Chain: the chunk begins where the one before ended.
             check_follows(self._head, chunk.first_index, chunk.previous_leaf, chunk.offsets[0])
-            self._head = replace(self._head, next_offset=chunk.offsets[1] + 1)
             for segment in chunk.segments:
                 for level, node in segment.subtrees:
                     self._head.frontier.add(level, node)
-                self._head = replace(self._head, last_leaf=segment.last_leaf)
+                self._head = replace(self._head, last_leaf=segment.last_leaf, next_offset=segment.next_offset)
                 self._times = {**segment.times, **self._times}
                 if segment.note and (problem := self._check_note(segment.note)) is not None:
                     return problem
@@ -144,6 +169,8 @@ class ChunkJoiner:
             message = "the time of sealing of the batch that ends here is not the signed one"
             return Problem(origin, size - 1, "sealed_at", message)
         self.log.roots.add(size, computed.root)
+        if size == self.anchored_size:
+            self.log.anchored = LogHead.of(self._head)
         self._noted = size
         self._times = {}
         return None

@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 from ..ledger.anchor import Anchor
@@ -33,6 +34,7 @@ from .outside import OutsideAnchors, gap_outside, verify_outside
 from .remembered_heads import RememberedHeads, check_remembered
 from .report import VerifyReport
 from .scratch import Scratch
+from .since import Later, Since
 from .steps import Problem
 
 Progress = Callable[[int, int], None]
@@ -45,6 +47,11 @@ class Evidence(Protocol):
     name: ClassVar[str]
     complete_epochs: ClassVar[bool]  # every epoch must be here
     complete_anchors: ClassVar[bool]  # every anchor from outside must be here
+
+    @property
+    def since(self) -> Since | None:
+        """Where an earlier verification ended; its anchors and logs begin there."""
+        ...
 
     @property
     def deployment(self) -> str:
@@ -101,12 +108,16 @@ def _verify(
     progress: Progress,
 ) -> VerifyReport:
     report, deployment = VerifyReport(evidence.name, evidence.deployment), evidence.deployment
+    if (since := evidence.since) is not None:
+        outside = replace(outside, anchors=Later(outside.anchors, since))
+        remembered = remembered and remembered.since(since)
     # Anchors are written after the entries that they cover. So anchors are read first: the entries read next must
     # reach them, also while the pipeline runs.
     anchors = evidence.read_anchors(report)
     of_inside = survey(anchors, deployment, scratch)
     of_outside = survey(outside.anchors, deployment, scratch)
     report.unknown_lines = of_outside.unreadable
+    scratch.last_covered = of_inside.covered_sizes()
     for heads in remembered.heads.values() if remembered is not None else ():
         for origin, (size, _root) in heads.items():
             scratch.want(origin, size)
@@ -137,11 +148,23 @@ def _verify(
     }
     stored = StoredAnchors(scratch, outside.read_at_ms)
     recorded = stored.recorded(anchors)
-    inside = verify_anchors(recorded, keys, logs, deployment, scratch, lost=lost, reopened=of_inside.reopened)
+    inside = verify_anchors(
+        recorded,
+        keys,
+        logs,
+        deployment,
+        scratch,
+        lost=lost,
+        reopened=of_inside.reopened,
+        since=since.anchors if since is not None else None,
+    )
     deque(recorded, maxlen=0)  # anchors after the first problem are compared with those from outside as well
     report.anchors = inside.count
     report.anchor_heads = {origin: (roots.head[0], roots.head[1].hex()) for origin, roots in inside.roots.items()}
     report.add(inside.problem)
+    if of_inside.last is not None and inside.problem is None:
+        anchored = {origin: log.anchored for origin, log in logs.items() if log.anchored is not None}
+        report.since = Since(of_inside.last.head(), anchored)
     if remembered is not None and inside.problem is None:
         complete = evidence.complete_epochs
         missing = list(check_remembered(remembered, evidence.name, logs, inside.roots, complete=complete))

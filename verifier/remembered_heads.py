@@ -15,6 +15,7 @@ from ..ledger.entry import split_origin
 from ..ledger.note import Checkpoint
 from .anchors import Logs, differing
 from .logs import VerifiedRoots
+from .since import Since
 from .steps import Problem
 
 VERSION = 1
@@ -28,14 +29,29 @@ class HeadsFileError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class RememberedHeads:
-    """The verified heads of a deployment, by source of the evidence: one source may be behind another."""
+    """The verified heads of a deployment, by source of the evidence: one source may be behind another.
+
+    Attributes:
+        going_on: where a verification of the store may go on.
+    """
 
     deployment: str
     heads: Mapping[str, Heads] = field(default_factory=dict)
+    going_on: Since | None = None
 
-    def remember(self, source: str, heads: Heads) -> RememberedHeads:
+    def remember(self, source: str, heads: Heads, going_on: Since | None = None) -> RememberedHeads:
         """Return the state after a sound verification."""
-        return RememberedHeads(self.deployment, {**self.heads, source: {**self.heads.get(source, {}), **heads}})
+        known = {**self.heads, source: {**self.heads.get(source, {}), **heads}}
+        store = source == "clickhouse"
+        return RememberedHeads(self.deployment, known, going_on if store and going_on else self.going_on)
+
+    def since(self, since: Since) -> RememberedHeads:
+        """Return the heads that a verification that goes on can compare."""
+        heads = {
+            source: {origin: head for origin, head in known.items() if since.compared(origin, head[0])}
+            for source, known in self.heads.items()
+        }
+        return replace(self, heads=heads)
 
 
 def read_state(path: Path, deployment: str) -> RememberedHeads:
@@ -52,7 +68,8 @@ def read_state(path: Path, deployment: str) -> RememberedHeads:
             str(source): {str(origin): _head(*head) for origin, head in of_source.items()}
             for source, of_source in parsed["heads"].items()
         }
-        found = RememberedHeads(str(parsed["deployment"]), heads)
+        going_on = Since.from_json(parsed["since"]) if "since" in parsed else None
+        found = RememberedHeads(str(parsed["deployment"]), heads, going_on)
     except FileNotFoundError:
         return RememberedHeads(deployment)
     except OSError as error:
@@ -77,6 +94,8 @@ def write_state(path: Path, state: RememberedHeads) -> None:
         HeadsFileError: it cannot be written.
     """
     content = {"version": VERSION, "deployment": state.deployment, "heads": state.heads}
+    if state.going_on is not None:
+        content["since"] = state.going_on.as_json()
     text = json.dumps(content, indent=1, sort_keys=True)
     try:
         write_whole(path, path.with_name(f".{path.name}.{os.getpid()}"), text.encode())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ..base.text import counted, printable
+from .since import Since
 from .steps import STEPS, Problem, VerifyStep
 from .verdict import Verdict
 
@@ -42,6 +43,8 @@ class VerifyReport:
         unanchored: logs with entries that no anchor covers (yet).
         erased: entries, as origin#index, whose payload is erased and whose erasure is on record.
         omitted: problems beyond the first thousand.
+        not_read: entries before the heads where the verification went on (``--since``).
+        since: where a later verification may go on; None if no anchor is stored, or one has a problem.
         lost: entries at the end of an epoch that Kafka lost, by origin. A person opened the next epoch, which binds
             them.
     """
@@ -74,6 +77,8 @@ class VerifyReport:
     unanchored: list[str] = field(default_factory=list)
     erased: list[str] = field(default_factory=list)
     omitted: int = 0
+    not_read: int = 0
+    since: Since | None = field(default=None, repr=False)
     _known: set[Problem] = field(default_factory=set, repr=False)
 
     @property
@@ -146,9 +151,14 @@ class VerifyReport:
             if self.source == "kafka"
             else f"that the receipts are right: only {self._checked()} were checked"
         )
+        earlier = [
+            f"that the first {self.not_read:,} entries, and the anchors of that time, are unchanged since the earlier "
+            "verification: they were not read (--since)"
+        ]
         return [
             f"that the public key and the name {self.deployment} are the right ones: compare both with a copy that you "
             "did not get from this ledger",
+            *(earlier if self.not_read else []),
             *outside,
             other,
             "that the events are true and complete: the ledger contains the events that were sent",
@@ -171,8 +181,12 @@ class VerifyReport:
             for step in STEPS
         ]
         problems = [asdict(problem) | {"step": problem.step.number} for problem in self.problems]
-        fields = asdict(self) | {"problems": problems, "steps": steps, "not_proved": self.not_proved()}
-        del fields["_known"]
+        fields = asdict(replace(self, since=None)) | {
+            "problems": problems,
+            "steps": steps,
+            "not_proved": self.not_proved(),
+        }
+        del fields["_known"], fields["since"]
         reasons = {"could_not_check": self.not_checked()} if self.verdict is Verdict.could_not_check else {}
         return {"verdict": self.verdict.value, "sound": self.sound} | fields | reasons
 

@@ -22,6 +22,9 @@ class Scratch:
     """The roots of logs at the sizes that are compared later, and the hashes of the anchors stored in the ledger.
 
     Its memory is constant. It is used on one thread. Open it with ``contextlib.closing``.
+
+    Attributes:
+        last_covered: the sizes that the last anchor stored in the ledger covers, by log.
     """
 
     def __init__(self) -> None:
@@ -33,6 +36,7 @@ class Scratch:
             "CREATE TABLE roots (log INTEGER, size INTEGER, root BLOB, PRIMARY KEY (log, size)) WITHOUT ROWID;"
             "CREATE TABLE anchors (log INTEGER, i INTEGER, hash BLOB, PRIMARY KEY (log, i)) WITHOUT ROWID; BEGIN"
         )
+        self.last_covered: dict[str, int] = {}
         self._logs: dict[str, int] = {}
         self._last_wanted: dict[str, int] = {}
         self._waiting: dict[str, list[tuple[object, ...]]] = {_WANT: [], _SET: [], _ADD: []}

@@ -15,6 +15,7 @@ from ..schemas.evidence import ANCHORS_SCHEMA
 from ..sinks.evidence import ARROW
 from .chunks import wrong_type
 from .report import VerifyReport
+from .since import Since
 from .steps import Problem
 
 PAGE = 1000
@@ -38,11 +39,16 @@ def read_rows(
 
 @dataclass(slots=True)
 class AnchorRows:
-    """The anchors that the table has when they are first read, in order. Rows of other types are reported then."""
+    """The anchors that the table has when they are first read, in order. Rows of other types are reported then.
+
+    Attributes:
+        since: the first anchor to be read; None for the very first.
+    """
 
     client: Client
     deployment: str
     report: VerifyReport | None
+    since: Since | None = None
     _last: dict[bytes, int] = field(default_factory=dict)
     """The last index of each origin."""
 
@@ -57,10 +63,13 @@ class AnchorRows:
                 self._last = {row["origin"]: row["last"] for row in rows}
             self._add(report, problem)
         for origin in sorted(self._last, key=lambda origin: (len(origin), origin)):  # epoch 2 before 10
-            yield from self._read(origin, report)
+            name = text_of(origin)
+            if self.since is None or not self.since.is_before(name, self._last[origin]):
+                of_since = self.since is not None and name == self.since.anchors.origin
+                yield from self._read(origin, self.since.index if self.since and of_since else 0, report)
 
-    def _read(self, origin: bytes, report: VerifyReport | None) -> Iterator[Anchor]:
-        first = read = 0  # of the rows with the index ``first``, so many are read: there may be several
+    def _read(self, origin: bytes, first: int, report: VerifyReport | None) -> Iterator[Anchor]:
+        read = 0  # of the rows with the index ``first``, so many are read: there may be several
         while True:
             rows, problem = read_rows(
                 self.client,

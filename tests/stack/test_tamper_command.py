@@ -100,6 +100,19 @@ class TestCommandLine:
         state.write_text("{}")
         assert_could_not_check(self.verify(ledger, folder, "--state", str(state)))
 
+    def test_going_on_from_a_state(self, ledger: Ledger, folder: Path, tmp_path: Path) -> None:
+        state = str(tmp_path / "state.json")
+        assert_could_not_check(self.verify(ledger, folder, "--since", state))
+        code, printed = self.verify(ledger, folder, "--state", state)
+        whole = json.loads(printed)
+        assert code == 0 and whole["not_read"] == 0
+        code, printed = self.verify(ledger, folder, "--since", state, "--state", state)
+        report = json.loads(printed)
+        assert code == 0 and report["heads"] == whole["heads"] and report["remembered"] >= len(whole["heads"])
+        assert report["not_read"] + report["entries"] == whole["entries"] and report["not_read"] > report["entries"]
+        assert "--since" in report["unchecked_states"]
+        assert_could_not_check(self.verify(ledger, folder, "--since", state, "--from", "kafka"))
+
     def test_changed_by_sql(self, ledger: Ledger, folder: Path) -> None:
         """An operator with a client and all rights changes the store: each log in another way."""
         ways = {

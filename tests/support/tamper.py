@@ -75,6 +75,7 @@ class TamperedStore:
         public_key: bytes | None = None,
         anchor_file: Path | str | None = "",
         read: tuple[int, int] | None = None,
+        since: bool = False,
     ) -> dict[str, Any]:
         """Return the verifier's report on the store with some tables changed.
 
@@ -83,6 +84,7 @@ class TamperedStore:
             public_key: instead of the one of the logs.
             anchor_file: instead of the default one; None for none.
             read: most rows and bytes that are read at a time, instead of the verifier's own.
+            since: go on where the last sound verification without this ended.
         """
         file = self._anchor_file if anchor_file == "" else anchor_file
         report: dict[str, Any] = self._ask(
@@ -91,6 +93,7 @@ class TamperedStore:
             key=(public_key or self._public_key).hex(),
             anchors=None if file is None else str(file),
             read=read,
+            since=since,
         )
         return report
 
@@ -225,6 +228,7 @@ class _Engine:
 
         self._client = clickhouse_connect.get_client(interface="chdb", path=folder, database="audit")
         self._answers = _Answers()
+        self._state: Any = None
         self._client.command(f"SET {self.SETTINGS}")
         self._client.command("CREATE DATABASE IF NOT EXISTS attic ENGINE = Atomic")  # nothing else may be in audit
 
@@ -240,6 +244,7 @@ class _Engine:
         from grantledger.verifier.clickhouse_source import ClickHouseEvidence
         from grantledger.verifier.outside import OutsideAnchors, read_outside
         from grantledger.verifier.procedure import verify
+        from grantledger.verifier.remembered_heads import RememberedHeads
         from grantledger.verifier.row_reader import ReadLimits
 
         with ExitStack() as undo:
@@ -255,8 +260,13 @@ class _Engine:
             keys = LogKeys.single(bytes.fromhex(request["key"]))
             client = _Client(self._client, self._answers, request["changed"])
             limits = ReadLimits(*request["read"]) if request["read"] else ReadLimits()
-            evidence = ClickHouseEvidence(client, request["verify"], limits=limits)
-            return verify(evidence, keys, outside=outside).as_json()
+            since = self._state.going_on if request["since"] and self._state else None
+            evidence = ClickHouseEvidence(client, request["verify"], limits=limits, since=since)
+            report = verify(evidence, keys, outside=outside, remembered=self._state if request["since"] else None)
+            if report.sound and not request["since"]:
+                known = RememberedHeads(request["verify"])
+                self._state = known.remember(report.source, report.heads | report.anchor_heads, report.since)
+            return report.as_json()
 
 
 def main() -> None:

@@ -75,6 +75,7 @@ class Stored:
     name: ClassVar[str] = "clickhouse"
     complete_epochs: ClassVar[bool] = True
     complete_anchors: ClassVar[bool] = False
+    since: ClassVar[None] = None
 
     def read_anchors(self, report: VerifyReport) -> Sequence[Anchor]:
         return self.anchors
