@@ -143,7 +143,9 @@ class SealedBatch:
     def newest_append_time_ms(self) -> int:
         """Return the latest append time that the brokers set, 0 without one. A time that a sender set may be any."""
         appended = packing.unpack(packing.I64, self.append_times)
-        return max((time for flags, time in zip(self.flags, appended, strict=True) if flags & 1), default=0)
+        if self.flags.count(1) < self.count:
+            appended = [time for flags, time in zip(self.flags, appended, strict=True) if flags & 1]
+        return max(appended, default=0)
 
     def verified_head(self, public_key: bytes) -> Head:
         """Verify the note over this batch's head and return the head. The entries are not hashed here.

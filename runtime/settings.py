@@ -91,7 +91,7 @@ class Settings(BaseModel):
     )
     store_memory_mb: int = Field(
         2048,
-        ge=512,
+        ge=700,
         le=1_048_576,
         description="Memory in MiB that `run store` may use: for the rows on their way into ClickHouse and, if that is "
         "embedded, for the engine with all queries. Beyond it, queries fail and inserts are repeated.",

@@ -20,7 +20,7 @@ from .rows import needed_columns
 MAX_ROWS = 100_000
 """Limit of a group of several batches."""
 LARGE_ROWS = 50_000
-"""From here on, or from half of its bytes on, a group does not wait for more batches."""
+"""From here on, or from three quarters of its bytes on, a group does not wait for more batches."""
 
 
 @dataclass(slots=True)
@@ -83,15 +83,16 @@ class InsertGroup:
             return True
         if not self.batches:
             return True
-        fits = self.rows + batch.count <= MAX_ROWS and self.bytes + table.nbytes <= self.most_bytes
+        fits = self.rows + batch.count <= MAX_ROWS and self.bytes + _sent_bytes(table) <= self.most_bytes
         return fits and (batch.origin, _month(batch)) == (self.origin, self.month)
 
     def add(self, batch: SealedBatch, table: pa.Table, message: Message) -> None:
         """Append a batch."""
         self.tables.append(table)
         self.needed |= needed_columns(table)
+        self.bytes += _sent_bytes(table)
         self.size, self.last_leaf, self.last = batch.size, batch.last_leaf, message
-        self.batches, self.rows, self.bytes = self.batches + 1, self.rows + batch.count, self.bytes + table.nbytes
+        self.batches, self.rows = self.batches + 1, self.rows + batch.count
 
     @property
     def complete(self) -> bool:
@@ -101,7 +102,7 @@ class InsertGroup:
     @property
     def large(self) -> bool:
         """Whether more batches would hardly make the insert cheaper per row."""
-        return self.rows >= LARGE_ROWS or self.bytes >= self.most_bytes // 2
+        return self.rows >= LARGE_ROWS or self.bytes >= self.most_bytes * 3 // 4
 
     @property
     def attempt(self) -> InsertAttempt:
@@ -114,6 +115,12 @@ class InsertGroup:
         tables = [table.select(names) for table in self.tables]
         self.tables = [pa.concat_tables(tables).combine_chunks() if len(tables) > 1 else tables[0]]
         return self.tables[0]
+
+
+def _sent_bytes(table: pa.Table) -> int:
+    """Return the bytes of the columns that an insert of these rows alone must have."""
+    needed = needed_columns(table)
+    return int(table.select([name for name in table.schema.names if name in needed]).nbytes)
 
 
 def _month(batch: SealedBatch) -> str:

@@ -33,8 +33,8 @@ class MemoryPlan:
         total = megabytes * MIB
         group = min(total // 32, _MOST_GROUP)
         # The rows of the running insert exist twice for a moment: as batches, and joined.
-        queues = 3 * group + 2 * (group // 2)
-        return cls(group, group // 2, group // 2, total - _OWN - queues)
+        queues = 3 * group + 2 * (group // 4)
+        return cls(group, group // 4, group // 4, total - _OWN - queues)
 
     def engine_options(self) -> dict[str, int]:
         """Return the options with which the embedded engine is opened. Caches would grow to gigabytes by default.

@@ -88,9 +88,8 @@ class Store:
         """The epochs of stopped logs, by sealed partition."""
         self._recheck_at = 0.0
         self._waiting = WaitingRecords(plan.waiting)
-        self._paused = False
+        self._paused = self._stopping = False
         self._generation = 0
-        self._stopping = False
         self._failure: BaseException | None = None
         self._inserts = Inserts(
             self._cluster,
@@ -154,7 +153,7 @@ class Store:
             raise self._failure
         generation = self._generation
         try:
-            while self._waiting and self._inserts.has_room and not self._stopping:
+            if self._waiting and self._inserts.has_room:  # one at a time: meanwhile, an insert may end
                 self._take(self._waiting.popleft())
                 if generation != self._generation:  # the rest belongs to the old assignment and is read again
                     return
@@ -166,8 +165,10 @@ class Store:
         except _GivenUpError as reason:
             log.warning("given_up", reason=str(reason), action="the batches are read again")
             return
-        if self._waiting:  # no room: an insert must end first
+        if self._waiting and not self._inserts.has_room:  # an insert must end first
             self._inserts.wait(0.05) or self._poll(0.02)
+        elif self._waiting:
+            self._poll(0.0 if self._inserts.runs or self._inserts.idle else 0.005)
         elif not self._poll(0.0 if self._inserts.runs else 0.02 if not self._inserts.idle else 0.2):
             self._inserts.wait(0.05)
 
@@ -343,8 +344,7 @@ class Store:
         return is_stored_up_to(evidence.stored_log(self._client, name), head)
 
     def _commit(self, message: Message) -> None:
-        # Only a hint for the next start.
-        self._consumer.commit(message=message, asynchronous=True)
+        self._consumer.commit(message=message, asynchronous=True)  # only a hint for the next start
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._generation += 1

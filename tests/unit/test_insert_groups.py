@@ -228,7 +228,7 @@ def test_a_group_has_one_log_and_one_month(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(insert_group, "MAX_ROWS", batch.count)
     assert not group.takes(batch, table)
     monkeypatch.setattr(insert_group, "MAX_ROWS", 1000)
-    group.most_bytes = table.nbytes
+    group.most_bytes = group.bytes
     assert not group.takes(batch, table)
 
 
