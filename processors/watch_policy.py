@@ -167,9 +167,15 @@ class Reporter(Strict):
         return all(matches_pattern(value, pattern) for value, pattern in pairs)
 
 
+TICKET = r"\b[A-Z][A-Z0-9]+-[0-9]+\b"
+"""The default of ``ticket_pattern``."""
+
+
 def _pattern(text: str) -> str:
     """Check a regular expression as ClickHouse does, which uses the same library as Arrow."""
-    import pyarrow as pa  # most policies have no such pattern
+    if text == TICKET:
+        return text
+    import pyarrow as pa  # takes a while, and most policies have the default
     import pyarrow.compute as pc
 
     try:
@@ -191,7 +197,7 @@ class WatchPolicy(Strict):
     """A grant is historical if nothing of it was received until so long after its deadline."""
     lookups_per_minute: float = Field(default=60, ge=0)
     """How many historical grants per minute enforcers are asked to look up. 0: none."""
-    ticket_pattern: Annotated[str, Field(max_length=1000), AfterValidator(_pattern)] = r"\b[A-Z][A-Z0-9]+-[0-9]+\b"
+    ticket_pattern: Annotated[str, Field(max_length=1000), AfterValidator(_pattern)] = TICKET
     """Finds the ticket in a reason, for events that name none. Empty: no ticket is taken from reasons."""
     installation: tuple[Installation, ...] = ()
     person: tuple[Person, ...] = ()
