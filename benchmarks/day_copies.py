@@ -114,6 +114,11 @@ class DayCopies:
             self._blocks[log] = [_Block(templates[at : at + MAX_ENTRIES]) for at in parts]
 
     @property
+    def per_day(self) -> int:
+        """How many records there are per day."""
+        return sum(len(block) for blocks in self._blocks.values() for block in blocks)
+
+    @property
     def logs(self) -> list[Log]:
         """The logs that receive records."""
         return list(self._blocks)
@@ -140,6 +145,9 @@ class _Block:
         self._suffix_at, self._suffix_previous = _columns(suffixes, 2)
         self._time_at, self._time_previous, self._time_micros = _columns(times, 3)
         self._event_id_at = np.array([start + one.event_id for start, one in rows])
+
+    def __len__(self) -> int:
+        return len(self._times_ms)
 
     def rows(self, number: int) -> Rows:
         """Return the records of a day."""

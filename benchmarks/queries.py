@@ -194,6 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(highlight=False, width=120)
     if options.build:
+        options.folder.mkdir(parents=True, exist_ok=True)
         policy = options.folder / "policy.toml"
         policy.write_text(POLICY)
         build(options.folder, options.entries, load_policy(policy), console)

@@ -51,6 +51,8 @@ DEPLOYMENT = "bench.local"
 LIVES_PER_DAY = 10_000
 INSERTED_ROWS = 50_000
 """Least rows of an insert."""
+TOLD_ENTRIES = 1_000_000
+"""Where there is no terminal, progress is printed after so many."""
 BUILT = "built.json"
 """Written beside a complete store: how many entries it has, and how long it took."""
 
@@ -162,6 +164,15 @@ def _send(blocks: Iterator[Block], to: Connection) -> None:
     to.send(time.process_time())
 
 
+def _copies(entries: int, now: datetime) -> tuple[DayCopies, datetime, int]:
+    """Return the copies of a day, when the first of them begins, and how many make so many entries until now."""
+    sent = simulated_day(max(1, min(LIVES_PER_DAY, entries // 20)), 7, now - DAY)
+    days = -(-entries // len(sent))
+    begins = now - days * DAY
+    first = [Sent(after, copied(one, begins - (now - DAY), "")) for after, one in sent]
+    return DayCopies(first, begins), begins, days
+
+
 def build(folder: Path, entries: int, policy: WatchPolicy, console: Console) -> dict[str, Any]:
     """Fill an empty store with at least so many entries, if days are long enough; return what it has and took.
 
@@ -172,10 +183,7 @@ def build(folder: Path, entries: int, policy: WatchPolicy, console: Console) -> 
     started = time.monotonic()
     now = datetime.now(UTC)
     with console.status("simulating a day"):
-        sent = simulated_day(max(1, min(LIVES_PER_DAY, entries // 20)), 7, now - DAY)
-        days = -(-entries // len(sent))
-        begins = now - days * DAY
-        copies = DayCopies([Sent(after, copied(one, begins - (now - DAY), "")) for after, one in sent], begins)
+        copies, begins, days = _copies(entries, now)
     simulated, simulated_cpu = time.monotonic(), _cpu()
     receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
     # The process begins before the engine: it starts threads, and a process with threads must not fork.
@@ -187,13 +195,17 @@ def build(folder: Path, entries: int, policy: WatchPolicy, console: Console) -> 
     with connect(StoreAddress(folder / "clickhouse")) as client:
         migrate(client)
         with _progress(console) as progress:
-            task = progress.add_task("entries", total=days * len(sent))
+            task = progress.add_task("entries", total=days * copies.per_day)
             while isinstance(block := receive.recv(), Block):
                 if block.genesis is not None:
                     insert_origin(client, block.genesis)
                 insert_entries(client, block.table, f"{block.log}:{block.first_index}")
-                stored += block.table.num_rows
+                before, stored = stored, stored + block.table.num_rows
                 progress.update(task, completed=stored)
+                if not console.is_terminal and before // TOLD_ENTRIES < stored // TOLD_ENTRIES:
+                    console.print(
+                        f"{stored:,} of {days * copies.per_day:,} entries, {time.monotonic() - simulated:,.0f} s"
+                    )
         sealer.join()
         inserted, inserted_cpu = time.monotonic(), _cpu()
         with console.status("computing the states of grants, requests and findings"):
