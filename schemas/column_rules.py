@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -52,12 +51,27 @@ def forbidden(table: pa.RecordBatch, topic: str | None = None) -> dict[int, str]
 
 
 class _Columns:
-    """The columns of a table by the fields of an event. Each is examined once."""
+    """The columns of a table by the fields of an event. Each is examined once.
+
+    Without a cycle of references: the table is freed at once, and not when Python collects garbage.
+    """
 
     def __init__(self, table: pa.RecordBatch) -> None:
         self.table = table
-        self.encoded = cache(lambda field: self._column(field).dictionary_encode())
-        self.given = cache(self._given)
+        self._encoded: dict[str, pa.DictionaryArray] = {}
+        self._known: dict[str, Rows] = {}
+
+    def encoded(self, field: str) -> pa.DictionaryArray:
+        """Return the texts of a field, each different one once."""
+        if field not in self._encoded:
+            self._encoded[field] = self._column(field).dictionary_encode()
+        return self._encoded[field]
+
+    def given(self, field: str) -> Rows:
+        """Return the rows with a value for a text, a resource, a finding or a report."""
+        if field not in self._known:
+            self._known[field] = self._given(field)
+        return self._known[field]
 
     def matches(self, field: str, fits: Callable[[str], bool]) -> Rows:
         """Return the rows with a text that fits."""
@@ -68,7 +82,6 @@ class _Columns:
         return self.table.column(field.removeprefix("source.") if native else field.replace(".", "_"))
 
     def _given(self, field: str) -> Rows:
-        """Return the rows with a value for a text, a resource, a finding or a report."""
         if field == "resource":
             return self.given("resource.kind") | self.given("resource.id")
         if field == "finding":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -128,3 +130,16 @@ def test_good_events_and_empty_tables_break_no_rule() -> None:
 def test_an_enumeration_that_an_older_schema_lacks_breaks_no_rule() -> None:
     left_out = replace(event("grant.activated", 1), subject=Subject("alice", ""), outcome="")
     assert forbidden(table_of([left_out])) == {}
+
+
+def test_the_columns_are_freed_at_once() -> None:
+    """A cycle of references would keep those of many batches in memory until Python collects garbage."""
+    table = table_of([event("session.query", 1)])
+    freed = weakref.ref(table)
+    gc.disable()
+    try:
+        assert forbidden(table, "access.activity") == {}
+        del table
+        assert freed() is None
+    finally:
+        gc.enable()
