@@ -12,7 +12,6 @@ import structlog
 from clickhouse_connect.driver.client import Client
 
 from ..base.health import HEALTH, LONG_SECONDS
-from ..ledger.decoded_entries import believed_rows
 from ..ledger.entry import split_entry_name
 from ..schemas.arrow import DECODED, ERASED, DecodedColumn
 from ..schemas.event import FINDINGS_TOPIC, NEVER_ERASED
@@ -55,6 +54,8 @@ class Erasures:
         origin, indices = table.column("origin")[0].as_py(), table.column("index")
         if origin.startswith(self._prefix):
             chosen = pc.equal(table.column("event_type"), b"payload.erased")
+            from ..ledger.decoded_entries import believed_rows  # the SQL endpoint imports only names from here
+
             chosen = pc.and_(chosen, pa.array(believed_rows(table)))
             subjects = table.filter(chosen).column("subject_id").to_pylist()
             if subjects:
