@@ -90,9 +90,9 @@ class Settings(BaseModel):
         description="Further arguments of clickhouse_connect.get_client, for example ca_cert or verify.",
     )
     store_memory_mb: int = Field(
-        2048,
-        ge=700,
-        le=1_048_576,
+        4096,
+        ge=1024,
+        le=500_000,
         description="Memory in MiB that `run store` may use: for the rows on their way into ClickHouse and, if that is "
         "embedded, for the engine with all queries. Beyond it, queries fail and inserts are repeated.",
     )

@@ -32,6 +32,8 @@ OLDEST_VERSION = 2
 PROGRAM = f"{__package__}.store_program"
 # Python must not add a variable to the environment at its start: see `store_program`.
 PYTHON = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "1"}
+# The engine's allocator returns free memory after a second, not after five.
+ALLOCATOR = {"JE_MALLOC_CONF": "dirty_decay_ms:1000,muzzy_decay_ms:0"}
 _NOT_NEEDED = frozenset({
     "config", "key_file", "public_key_file", "key_passphrase", "key_passphrase_file", "clickhouse_password",
     "schema_registry_password", "source_key_folder", "source_key_file", "source_key_passphrase_file",
@@ -60,7 +62,7 @@ def start(settings: Settings) -> NoReturn:
     descriptor = _in_memory(given, keys, remembered, version)
     own_temporary = temporary_folder(settings) / str(os.getpid())
     make_folder(own_temporary)
-    environment = kept_environment(os.environ) | PYTHON | {"TMPDIR": str(own_temporary)}
+    environment = kept_environment(os.environ) | PYTHON | ALLOCATOR | {"TMPDIR": str(own_temporary)}
     # The folder is an argument only so that people recognize the process.
     program = [sys.executable, "-m", PROGRAM, str(descriptor), str(settings.data_dir)]
     os.execve(sys.executable, program, environment)  # noqa: S606 - our own program
