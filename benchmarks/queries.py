@@ -29,7 +29,7 @@ from grantledger.processors.watch_policy import load_policy
 from grantledger.runtime.settings import load_settings
 from grantledger.runtime.sql_endpoint import temporary_endpoint
 from grantledger.simulator.company_policy import POLICY
-from grantledger.sinks.clickhouse import lock_store
+from grantledger.sinks.clickhouse import StoreAddress, connect, lock_store, stop_merges
 
 from . import commands
 from .memory import LargestMemory
@@ -145,7 +145,13 @@ def measure(folder: Path, times: int, console: Console) -> dict[str, Any]:
     with console.status("commands while nothing runs"):
         stopped = commands.measured(commands.STOPPED, folder)
     settings = load_settings(folder, None)
-    with lock_store(settings.store_path), temporary_endpoint(settings) as address:
+    # The process of a store has the engine open, too: otherwise each statement would start it.
+    with (
+        lock_store(settings.store_path),
+        connect(StoreAddress(settings.store_path)) as owner,
+        temporary_endpoint(settings) as address,
+    ):
+        stop_merges(owner)
         result = ask_all(address, times, console)
         with console.status("commands"):
             running = commands.measured(commands.RUNNING, folder, result["grant"])

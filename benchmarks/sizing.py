@@ -162,7 +162,7 @@ def _add_store(found: dict[str, dict[str, float]], folder: Path) -> None:
             averages = f"SELECT count(), avg(length(value) + length(key)) FROM only_{what}"
             [(count, payload)] = client.query(averages).result_rows
             found[what] |= {"MB in ClickHouse, entries": size / count, "bytes of a record": payload}
-        [(states,)] = client.query(SIZES, {"name": "^(stored_|access_events)"}).result_rows
+        [(states,)] = client.query(SIZES, {"name": "^(stored_|live_|access_|key_)"}).result_rows
         found["grants"]["MB in ClickHouse, states"] = states / found["grants"]["measured with"]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ..sinks.state_statements import LOOKUPS
 from . import formats, native
 from .engine import EngineConnection
 from .errors import EngineError
@@ -37,6 +38,7 @@ QUERY_LIMITS: Final[Mapping[str, str]] = {
     # Sorting and grouping beyond the memory limit goes to disk.
     "max_temporary_data_on_disk_size_for_query": str(2 << 30),
     "max_query_size": str(2 * MAX_QUERY_BYTES),
+    **LOOKUPS,
 }
 
 

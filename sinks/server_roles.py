@@ -15,19 +15,25 @@ from typing import Final
 from ..base.errors import UsageError
 from .erasure import ERASED_COLUMNS
 from .migrate import available, record_statements
+from .state_statements import LOOKUPS
 from .states import TABLES as STATE_TABLES
 
 QUERY_LOG: Final = "query_log"
 """The view with the statements of people. Only auditors read it."""
-COMPUTED: Final = frozenset({"computed_requests", "computed_grants", "computed_findings"})
-"""Definitions of what other views show at once; each computes the whole ledger. Nobody but the store needs them."""
+COMPUTED: Final = frozenset({
+    "computed_requests", "computed_access", "computed_grants", "computed_findings", "computed_activity",
+    "sessions_of_grants", "recorded_grants", "unknown_grants",
+})  # fmt: skip
+"""Definitions of what other views show, and parts of them. Only those views and the store need them."""
 WRITTEN: Final = ("entries", "origins", "anchors", "receipts", *STATE_TABLES, "state_refreshes")
 """The tables into which the store inserts."""
 TENANT_COLUMN: Final = "tenant"
 _NEVER_A_HASH: Final = "0" * 64
 """Nobody knows a password with this SHA-256."""
-_ANALYST_LIMITS: Final = "max_execution_time = 30 MIN 1 MAX 300, max_memory_usage = 1073741824 CONST"
+_LOOKUPS: Final = ", ".join(f"{name} = {value}" for name, value in LOOKUPS.items())
+_ANALYST_LIMITS: Final = f"max_execution_time = 30 MIN 1 MAX 300, max_memory_usage = 1073741824 CONST, {_LOOKUPS}"
 _CREATE: Final = re.compile(r"^CREATE (TABLE|VIEW) (\w+)\n\(\n(.*?)\n\)", re.MULTILINE | re.DOTALL)
+_CREATE_AS: Final = re.compile(r"^CREATE TABLE (\w+) AS (\w+)$", re.MULTILINE)
 _COLUMN: Final = re.compile(r"^    `?(\w+)`? ", re.MULTILINE)
 
 
@@ -69,6 +75,7 @@ class ServerRoles:
             f"SELECT ON {self.database}.*",
             *(f"INSERT ON {self.database}.{table}" for table in WRITTEN),
             *(f"ALTER DELETE ON {self.database}.{table}" for table in STATE_TABLES),
+            f"OPTIMIZE ON {self.database}.live_grants",
             f"ALTER UPDATE({erased}) ON {self.database}.entries",
         )
         return Role(self._name("writer"), rights, "the user of `run store` and `recompute`")
@@ -84,7 +91,8 @@ class ServerRoles:
     def auditor(self) -> Role:
         """Reads everything, and sees row policies, which `verify` checks."""
         rights = (f"SELECT ON {self.database}.*", "SHOW ROW POLICIES ON *.*")
-        return Role(self._name("auditor"), rights, "auditors, `run sweep`, `verify`, `grants` and our other commands")
+        purpose = "auditors, `run sweep`, `verify`, `grants` and our other commands"
+        return Role(self._name("auditor"), rights, purpose, _LOOKUPS)
 
     def tenant(self, tenant: str) -> Role:
         """Reads the rows of one tenant, in the views that say to which tenant a row belongs."""
@@ -157,8 +165,12 @@ def script(database: str, tenants: Sequence[str]) -> Iterator[str]:
 @cache
 def objects(kind: str) -> Mapping[str, tuple[str, ...]]:
     """Return the columns of every table (``TABLE``) or view (``VIEW``) of the migrations, by name."""
-    found = [one for migration in available() for one in _CREATE.findall(migration.text)]
-    return {name: tuple(_COLUMN.findall(columns)) for each, name, columns in found if each == kind}
+    texts = [migration.text for migration in available()]
+    found = {
+        (each, name): tuple(_COLUMN.findall(columns)) for text in texts for each, name, columns in _CREATE.findall(text)
+    }
+    found |= {("TABLE", name): found["TABLE", of] for text in texts for name, of in _CREATE_AS.findall(text)}
+    return {name: columns for (each, name), columns in found.items() if each == kind}
 
 
 def analyst_views() -> tuple[str, ...]:

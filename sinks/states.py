@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..schemas.event import FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from ..schemas.event import ACTIVITY_TOPIC, FINDINGS_TOPIC, LIFECYCLE_TOPIC
+from . import state_statements as sql
 from .migrate import available
 
 if TYPE_CHECKING:
@@ -24,19 +26,29 @@ if TYPE_CHECKING:
 Range = tuple[str, int, int]
 """Entries of a log: origin, first index, and the index after the last one."""
 
-TABLES = ("access_events", "stored_requests", "stored_grants", "stored_findings")
+TABLES = (
+    "access_events", "key_events", "stored_requests", "stored_findings", "stored_grants", "live_grants",
+    "stored_activity",
+)  # fmt: skip
 """The tables that :meth:`States.refresh` fills, by generation."""
 MAX_ENTRIES = 100_000
 """Entries that one refresh processes, so that memory is bounded."""
+MAX_ROWS = 200_000
+"""Rows of events from which one statement computes states, when all are computed."""
+RETIRE_SECONDS = 30.0
+"""How often grants that are over since some time has passed leave ``live_grants``."""
+LEFT_ROWS = 10_000
+"""Rows of such grants that may be left in the table; more if a quarter as many are live."""
 
 PROCESSED = "(SELECT argMax(sizes, (generation, version)) FROM state_refreshes WHERE complete)"
 """SQL: the number of entries of each log that the shown states contain, a map by origin."""
 _SIZES = f"""
 SELECT origin, max(`index`) + 1 AS size FROM entries
 WHERE origin IN (
-    SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] IN ('{LIFECYCLE_TOPIC}', '{FINDINGS_TOPIC}')
+    SELECT origin FROM origins
+    WHERE splitByChar('/', origin)[-3] IN ('{LIFECYCLE_TOPIC}', '{FINDINGS_TOPIC}', '{ACTIVITY_TOPIC}')
 )
-GROUP BY origin ORDER BY origin
+GROUP BY origin
 """  # noqa: S608 - our own text
 STORED_SIZES = f"SELECT mapFromArrays(groupArray(origin), groupArray(size)) AS sizes FROM ({_SIZES})"  # noqa: S608 - our own text
 """The number of stored entries of each log that the states depend on, as one map."""
@@ -52,60 +64,12 @@ FROM entries
 WHERE origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = '{FINDINGS_TOPIC}')
 """  # noqa: S608 - our own text
 _SHOWN = "SELECT max(generation) FROM state_refreshes WHERE complete"
-_SETTINGS = {
-    "max_threads": 1, "max_insert_threads": 1, "query_plan_merge_expressions": 0, "query_plan_remove_unused_columns": 0,
-}  # fmt: skip
-"""A refresh leaves the other processors to inserts and queries. Without two rewrites of the plan, which make nothing
-here faster, planning takes half the time: it is most of a small refresh."""
+_SETTINGS = {"max_threads": "1", "max_insert_threads": "1", **sql.LOOKUPS}
+"""A refresh leaves the other processors to inserts and queries."""
 _LAST = """
 SELECT generation, complete, sizes, basis FROM state_refreshes
 ORDER BY generation DESC, complete DESC, version DESC LIMIT 1
 """
-_EVENTS = (
-    "epoch, `index`, origin, event_type, event_id, occurred_at, recorded_at, arrived_at, outcome, signature, tenant, "
-    "subject_id, subject_kind, actor_id, resource_kind, resource_id, resource_environment, entitlement, grant_id, "
-    "grant_key, grant_source_system, grant_source_instance, request_id, request_key, request_source_system, "
-    "request_source_instance, source_system, source_instance, approvals, starts_at, expires_at, expiry_source, "
-    "ends_by_itself, removal_evidence, reason, ticket, customer"
-)
-ACCESS_EVENTS = f"""
-SELECT if(grant_id != '' AND startsWith(event_type, 'grant.'), grant_key, request_key) AS access_key, {_EVENTS}
-FROM events
-WHERE believed AND origin IN (SELECT origin FROM origins WHERE splitByChar('/', origin)[-3] = '{LIFECYCLE_TOPIC}')
-    AND (grant_id != '' OR request_id != '') AND match(event_type, '^(request|grant)\\.')
-"""  # noqa: S608 - our own text
-"""The columns of ``access_events`` after the first two."""
-_ADD_EVENTS = f"""
-INSERT INTO access_events (generation, version, access_key, {_EVENTS})
-SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM ({ACCESS_EVENTS})
-WHERE origin = {{origin:String}} AND `index` >= {{first:UInt64}} AND `index` < {{end:UInt64}}
-"""  # noqa: S608 - our own text
-_NEW = "generation = {generation:UInt64} AND version = {version:UInt64}"
-_KINDS = f"SELECT DISTINCT splitByChar('.', event_type)[1] FROM access_events WHERE {_NEW}"  # noqa: S608 - our own text
-_ADD_REQUESTS = f"""
-INSERT INTO stored_requests SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM computed_requests
-WHERE request_key IN (SELECT request_key FROM access_events WHERE {_NEW} AND startsWith(event_type, 'request.'))
-"""  # noqa: S608 - our own text
-_ADD_GRANTS = f"""
-INSERT INTO stored_grants SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM computed_grants
-WHERE grant_key IN (
-    SELECT grant_key FROM access_events WHERE {_NEW} AND grant_key != ''
-    UNION DISTINCT
-    SELECT grant_key FROM access_events
-    WHERE generation = {{generation:UInt64}} AND grant_key != '' AND request_key IN (
-        SELECT request_key FROM access_events WHERE {_NEW} AND grant_key = '' AND startsWith(event_type, 'grant.')
-    )
-)
-"""  # noqa: S608 - our own text
-_ADD_FINDINGS = """
-INSERT INTO stored_findings SELECT {generation:UInt64}, {version:UInt64}, * FROM computed_findings
-WHERE (rule, key, tenant) IN (
-    SELECT finding_rule, finding_key, tenant FROM entries
-    WHERE origin = {origin:String} AND `index` >= {first:UInt64} AND `index` < {end:UInt64} AND finding_rule != ''
-)
-"""
-
-
 KEEP_SECONDS = 10.0
 """How long the rows of the previous generation stay for queries that have begun to read them."""
 
@@ -130,6 +94,11 @@ class RefreshProgress:
         """Number of processed entries of all logs. Of two rows with one key, the higher version is the newer one."""
         return sum(self.sizes.values())
 
+    @property
+    def values(self) -> dict[str, object]:
+        """The values of :mod:`.state_statements` for the rows to add."""
+        return {"generation": self.generation, "version": self.version}
+
 
 class States:
     """Refreshes the states of one store. One instance at a time should do so; a second one only repeats the work."""
@@ -140,6 +109,7 @@ class States:
         """Number of entries when everything was last up to date; when :meth:`grows` was last called."""
         self._erasures = False
         """Whether entries may be erased: that changes no number of entries."""
+        self._retire_at = 0.0
         self._drop_at: float | None = time.monotonic() + KEEP_SECONDS
 
     def refresh(self, most: int | None = None) -> bool:
@@ -147,6 +117,7 @@ class States:
         self._drop_former()
         entries = self._count()
         if entries == self._entries and not self._erasures:
+            self._retire()
             return False
         # In this order: an entry that changes the basis is never processed under the old one.
         sizes, basis, done = self.sizes(), self._basis(), self._last()
@@ -157,7 +128,12 @@ class States:
         complete = done.complete or reached == sizes
         now = RefreshProgress(done.generation, complete, reached, basis)
         if ranges:
-            self._compute(now, ranges)
+            self._add(now, ranges)
+        if done.complete and ranges:
+            self._compute_new(now)
+        elif complete and not done.complete:
+            self._compute_all(now)
+        self._retire()
         if ranges or complete != done.complete:
             self._record(now)
         if complete and not done.complete:
@@ -199,19 +175,57 @@ class States:
         self._record(begun)  # the computed views read the latest generation
         return begun
 
-    def _compute(self, now: RefreshProgress, ranges: Sequence[Range]) -> None:
-        values = {"generation": now.generation, "version": now.version}
+    def _add(self, now: RefreshProgress, ranges: Sequence[Range]) -> None:
+        """Add entries to the events by key; those of the lifecycle to the events of requests and grants, too."""
         for origin, first, end in ranges:
-            statement = _ADD_EVENTS if f"/{LIFECYCLE_TOPIC}/" in origin else _ADD_FINDINGS
-            self._insert(statement, **values, origin=origin, first=first, end=end)
-        kinds = {row[0] for row in self._client.query(_KINDS, parameters=values).result_rows}
-        if "request" in kinds:
-            self._insert(_ADD_REQUESTS, **values)
-        if "grant" in kinds:
-            self._insert(_ADD_GRANTS, **values)
+            place = {"origin": origin, "first": first, "end": end}
+            if f"/{LIFECYCLE_TOPIC}/" in origin:
+                self._insert(now, sql.ADD_ACCESS_EVENTS, **place)
+            self._insert(now, sql.ADD_KEY_EVENTS, **place)
+            if f"/{FINDINGS_TOPIC}/" in origin:
+                self._insert(now, sql.ADD_FINDINGS, **place)
 
-    def _insert(self, statement: str, **values: object) -> None:
-        self._client.command(statement, parameters=values, settings=_SETTINGS)
+    def _compute_new(self, now: RefreshProgress) -> None:
+        """Compute the states that the added entries concern."""
+        requests, grants, activity = self._client.query(sql.NEWS, parameters=now.values).result_rows[0]
+        if requests:
+            self._insert(now, sql.add_requests())
+        if grants:
+            self._insert(now, sql.add_grants())
+            self._insert(now, sql.ADD_LIVE_GRANTS)
+        if activity:
+            self._insert(now, sql.add_activity())
+
+    def _compute_all(self, now: RefreshProgress) -> None:
+        """Compute the states of all added entries, part by part in the order of their keys."""
+        for part in self._parts(now, "access_events", "access_key", "1"):
+            self._insert(now, sql.add_requests(part.replace("access_key", "request_key")))
+        for part in self._parts(now, "access_events", "access_key", "1"):
+            self._insert(now, sql.add_grants(part.replace("access_key", "grant_key")))
+        self._insert(now, sql.ADD_LIVE_GRANTS)
+        for part in self._parts(now, "key_events", "id", "kind = 'grant'"):
+            self._insert(now, sql.add_activity(part.replace("id", "grant_id")))
+
+    def _parts(self, now: RefreshProgress, table: str, key: str, condition: str) -> Iterator[str]:
+        """Yield conditions on a key that divide the rows of a table."""
+        ends = self._client.query(sql.ends(table, key, condition, MAX_ROWS), parameters=now.values).result_rows
+        keys = ["", *(_quoted(end) for (end,) in ends), ""]
+        for last, end in pairwise(keys):
+            yield " AND ".join([f"{key} > {last}" if last else "1", f"{key} <= {end}" if end else "1"])
+
+    def _insert(self, now: RefreshProgress, statement: str, **values: object) -> None:
+        self._client.command(statement, parameters={**now.values, **values}, settings=_SETTINGS)
+
+    def _retire(self) -> None:
+        """Let grants that are over since some time has passed leave the live ones, and delete what is left of them."""
+        if time.monotonic() < self._retire_at:
+            return
+        done = self._last()
+        self._insert(done, sql.RETIRE_GRANTS)
+        rows, over = self._client.query(sql.LIVE_ROWS, parameters=done.values).result_rows[0]
+        if over > max((rows - over) // 4, LEFT_ROWS):
+            self._client.command(f"OPTIMIZE TABLE live_grants PARTITION {done.generation} FINAL CLEANUP")
+        self._retire_at = time.monotonic() + RETIRE_SECONDS
 
     def _last(self) -> RefreshProgress:
         for generation, complete, sizes, basis in self._client.query(_LAST).result_rows:
@@ -245,15 +259,20 @@ def reaches(sizes: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
 
 
 def _next_ranges(done: Mapping[str, int], sizes: Mapping[str, int], room: int) -> list[Range]:
-    """Return the next entries to process, at most ``room``."""
+    """Return the next entries to process, at most ``room``: those that decide about access before those of sessions."""
     ranges = []
-    for origin, size in sorted(sizes.items()):
+    for origin, size in sorted(sizes.items(), key=lambda one: (f"/{ACTIVITY_TOPIC}/" in one[0], one[0])):
         first = done.get(origin, 0)
         end = min(size, first + room)
         if end > first:
             ranges.append((origin, first, end))
             room -= end - first
     return ranges
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "unhex('" + text.encode("utf-8", "surrogateescape").hex() + "')"
 
 
 @cache

@@ -36,7 +36,7 @@ CREATE TABLE state_refreshes
 )
 ENGINE = ReplacingMergeTree(version)
 ORDER BY (generation, complete)
-COMMENT 'How far the tables of access_events, stored_requests, stored_grants and stored_findings are';
+COMMENT 'How far the tables of states are: access_events, key_events, stored_requests, stored_findings, stored_grants, live_grants, stored_activity';
 
 CREATE TABLE access_events
 (
@@ -84,7 +84,34 @@ CREATE TABLE access_events
 ENGINE = ReplacingMergeTree
 PARTITION BY generation
 ORDER BY (generation, access_key, epoch, `index`, origin)
-COMMENT 'Believed events of requests and grants in access.lifecycle, by access key: computed_requests and computed_grants read them';
+SETTINGS index_granularity = 512
+COMMENT 'Believed events of requests and grants in access.lifecycle, by access key: computed_requests and computed_access read them';
+
+CREATE TABLE key_events
+(
+    generation UInt64 COMMENT 'As in state_refreshes',
+    version UInt64 COMMENT 'As in state_refreshes: of the refresh that added the row',
+    kind Enum8('grant' = 1, 'request' = 2, 'session' = 3) COMMENT 'What id identifies',
+    id String COMMENT 'The grant, request or session that the event names',
+    access_key String COMMENT 'Its access key',
+    origin LowCardinality(String) COMMENT 'Log of the entry',
+    `index` UInt64 COMMENT 'Position in that log',
+    grant_id String COMMENT 'The grant that it names, too; empty in its own row',
+    grant_key String COMMENT 'Access key of that grant',
+    request_id String COMMENT 'The request that it names, too; empty in its own row',
+    request_key String COMMENT 'Access key of that request',
+    session_id String COMMENT 'The session that it names, too; empty in its own row',
+    session_key String COMMENT 'Access key of that session',
+    gives Bool COMMENT 'Whether it is grant.activated or grant.extended',
+    of_session Bool COMMENT 'Whether it is session.*',
+    command UInt128 COMMENT 'A hash of event_id if it is session.command or session.query, otherwise 0',
+    environment LowCardinality(String) COMMENT 'Environment of the resource'
+)
+ENGINE = ReplacingMergeTree
+PARTITION BY generation
+ORDER BY (generation, kind, id, access_key, origin, `index`)
+SETTINGS index_granularity = 1024
+COMMENT 'Believed events by the grants, requests and sessions that they name: one row per name';
 
 CREATE VIEW reporters
 (
@@ -181,7 +208,7 @@ AS SELECT
 FROM
 (
     SELECT
-        request_key, request_id AS id, event_type AS type, occurred_at AS occurred, (epoch, `index`) AS place,
+        access_key AS request_key, request_id AS id, event_type AS type, occurred_at AS occurred, (epoch, `index`) AS place,
         actor_id AS actor, subject_id AS subject, toString(resource_kind) AS kind, resource_id AS resource,
         entitlement AS role, reason AS why, ticket AS incident, customer AS for_customer,
         arrayMap(
@@ -230,7 +257,7 @@ FROM
 ARRAY JOIN rules AS one, arrayEnumerate(rules) AS nth
 COMMENT 'The rules about removal and the longest access in the watch policy in force';
 
-CREATE VIEW computed_grants
+CREATE VIEW computed_access
 (
     grant_id String COMMENT 'The grant; filter on it',
     grant_key String COMMENT 'Its access key: joins with the other views',
@@ -561,7 +588,7 @@ FROM
         FROM
         (
             SELECT
-                tenant, grant_id, grant_key,
+                tenant, grant_id, access_key AS grant_key,
                 CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
                 CAST(false, 'Bool') AS whole_request, CAST((0, 0), 'Tuple(UInt32, UInt64)') AS known,
                 event_type, event_id, occurred_at, recorded_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
@@ -580,7 +607,19 @@ FROM
             FROM
             (
                 SELECT
-                    grant_id, grant_key,
+                    tenant,
+                    event_type, event_id, occurred_at AS happened_at, recorded_at AS reported_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
+                resource_environment, entitlement, request_id, access_key AS request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
+                expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
+                FROM access_events
+                WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id = '' AND request_id != ''
+                    AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
+            ) AS of_request
+            -- The rows on the right decide which of those on the left are read.
+            INNER JOIN
+            (
+                SELECT
+                    grant_id, access_key AS grant_key,
                     CAST((grant_source_system, grant_source_instance), 'Tuple(String, String)') AS issuer,
                     argMin(request_key, (epoch, `index`)) AS request_key,
                     CAST(min((epoch, `index`)), 'Tuple(UInt32, UInt64)') AS known,
@@ -589,20 +628,9 @@ FROM
                 WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id != '' AND request_id != ''
                     AND startsWith(event_type, 'grant.') AND source_system = grant_source_system
                     AND grant_source_instance IN ('', source_instance)
-                    AND 0 < (SELECT count() FROM access_events WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired'))
+                    AND 0 < (SELECT count() FROM (SELECT 1 FROM access_events WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id = '' AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired') LIMIT 1))
                 GROUP BY grant_id, grant_key, issuer
-            ) AS link
-            INNER JOIN
-            (
-                SELECT
-                    tenant,
-                    event_type, event_id, occurred_at AS happened_at, recorded_at AS reported_at, arrived_at, epoch, `index`, origin, subject_id, subject_kind, resource_kind, resource_id,
-                resource_environment, entitlement, request_id, request_key, reason, ticket, customer, approvals, source_system, source_instance, starts_at,
-                expires_at, expiry_source, ends_by_itself AS said_to_end, removal_evidence, signature, outcome
-                FROM access_events
-                WHERE generation = (SELECT max(generation) FROM state_refreshes) AND grant_id = '' AND request_id != ''
-                    AND event_type IN ('grant.extended', 'grant.revoked', 'grant.expired')
-            ) AS of_request USING request_key
+            ) AS link USING request_key
         )
         WHERE (own OR reported) AND (NOT whole_request OR place > known OR (own AND report = 'remove'))
     )
@@ -636,4 +664,4 @@ FROM
 )
 -- The analysis of the many conditions above would take longer than all the rest, and find nothing.
 SETTINGS optimize_and_compare_chain = 0
-COMMENT 'One row per grant, computed: the rows of grant_states, except for what follows from the time';
+COMMENT 'One row per grant, computed from its own events: computed_grants adds what requests and findings say';

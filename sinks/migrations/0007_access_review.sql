@@ -1,27 +1,44 @@
 -- What happened under each grant, and how fast access is removed.
+CREATE VIEW sessions_of_grants
+(
+    generation UInt64 COMMENT 'As in state_refreshes',
+    grant_id String COMMENT 'The grant',
+    grant_key String COMMENT 'Its access key',
+    session_id String COMMENT 'The session',
+    session_key String COMMENT 'Its access key'
+)
+AS SELECT DISTINCT generation, id AS grant_id, access_key AS grant_key, session_id, session_key
+FROM key_events
+WHERE kind = 'grant' AND session_key != ''
+UNION DISTINCT
+SELECT
+    asked.generation AS generation, asked.grant_id AS grant_id, asked.grant_key AS grant_key, loose.session_id AS session_id,
+    loose.session_key AS session_key
+FROM
+(
+    SELECT DISTINCT generation, id AS request_id, access_key AS request_key, session_id, session_key
+    FROM key_events
+    WHERE kind = 'request' AND grant_key = '' AND session_key != ''
+) AS loose
+-- The rows on the right decide which of those on the left are read.
+INNER JOIN
+(
+    SELECT DISTINCT generation, id AS grant_id, access_key AS grant_key, request_id, request_key
+    FROM key_events
+    WHERE kind = 'grant' AND gives AND request_key != ''
+) AS asked USING (generation, request_id, request_key)
+COMMENT 'The rows of grant_sessions, by generation';
+
 CREATE VIEW grant_sessions
 (
     grant_id String COMMENT 'The grant',
     grant_key String COMMENT 'Its access key: joins with the other views',
+    session_id String COMMENT 'The session',
     session_key String COMMENT 'Access key of the session: joins with events'
 )
-AS SELECT DISTINCT grant_id, grant_key, session_key
-FROM events
-WHERE believed AND grant_id != '' AND session_id != ''
-UNION DISTINCT
-SELECT asked.grant_id AS grant_id, asked.grant_key AS grant_key, loose.session_key AS session_key
-FROM
-(
-    SELECT DISTINCT request_key, session_key
-    FROM events
-    WHERE believed AND grant_id = '' AND request_id != '' AND session_id != ''
-) AS loose
-INNER JOIN
-(
-    SELECT DISTINCT grant_id, grant_key, request_key
-    FROM events
-    WHERE believed AND request_id != '' AND event_type IN ('grant.activated', 'grant.extended')
-) AS asked ON loose.request_key = asked.request_key
+AS SELECT grant_id, grant_key, session_id, session_key
+FROM sessions_of_grants
+WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete)
 COMMENT 'The sessions that an event names together with a grant or with its request; a named session may never have begun';
 
 CREATE VIEW grant_timeline
@@ -46,36 +63,92 @@ CREATE VIEW grant_timeline
     `index` UInt64 COMMENT 'Position in that log'
 )
 AS SELECT
-    grant_id, grant_key, append_time, occurred_at, event_type, outcome, actor_id, actor_on_behalf_of, subject_id,
-    resource_id, entitlement, expires_at, removal_evidence,
-    multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
-    request_id, session_id, origin, `index`
-FROM events
-WHERE believed AND grant_id != ''
-UNION ALL
--- An event that names the request and a session of it is found by both.
-SELECT DISTINCT
-    link.grant_id AS grant_id, link.grant_key AS grant_key, append_time, occurred_at, event_type, outcome, actor_id,
+    place.grant_id AS grant_id, place.grant_key AS grant_key, append_time, occurred_at, event_type, outcome, actor_id,
     actor_on_behalf_of, subject_id, resource_id, entitlement, expires_at, removal_evidence,
     multiIf(command != '', trim(concat(command, ' ', arrayStringConcat(args, ' '))), query != '', query, reason) AS what,
-    request_id, session_id, origin, `index`
-FROM
-(
-    SELECT *, arrayJoin(arrayFilter(key -> key.2 != '', [('request', request_key), ('session', session_key)])) AS linked
-    FROM events
-    WHERE believed AND grant_id = '' AND (request_id != '' OR session_id != '')
-) AS event
+    request_id, session_id, event.origin AS origin, event.`index` AS `index`
+-- Without the view events: key_events has only events that it shows and that are believed.
+FROM entries AS event
 INNER JOIN
 (
-    SELECT DISTINCT grant_id, grant_key, ('request', request_key) AS linked
-    FROM events
-    WHERE believed AND grant_id != ''
-    UNION ALL
-    SELECT grant_id, grant_key, ('session', session_key) AS linked
-    FROM grant_sessions
-) AS link USING linked
-WHERE linked.2 != ''
+    SELECT id AS grant_id, access_key AS grant_key, origin, `index`
+    FROM key_events
+    WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete) AND kind = 'grant'
+    -- An event that names the request and a session of it is found by both.
+    UNION DISTINCT
+    SELECT link.grant_id AS grant_id, link.grant_key AS grant_key, loose.origin AS origin, loose.`index` AS `index`
+    FROM
+    (
+        SELECT toString(kind) AS linked_kind, id AS linked_id, access_key AS linked_key, origin, `index`
+        FROM key_events
+        WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete) AND kind != 'grant' AND grant_key = ''
+    ) AS loose
+    INNER JOIN
+    (
+        SELECT DISTINCT
+            id AS grant_id, access_key AS grant_key, 'request' AS linked_kind, request_id AS linked_id,
+            request_key AS linked_key
+        FROM key_events
+        WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete) AND kind = 'grant'
+            AND request_key != ''
+        UNION ALL
+        SELECT grant_id, grant_key, 'session' AS linked_kind, session_id AS linked_id, session_key AS linked_key
+        FROM grant_sessions
+    ) AS link USING (linked_kind, linked_id, linked_key)
+) AS place ON event.origin = place.origin AND event.`index` = place.`index`
 COMMENT 'All events of a grant, of its request and of its sessions';
+
+CREATE VIEW computed_activity
+(
+    grant_id String COMMENT 'The grant',
+    grant_key String COMMENT 'Its access key: joins with the other views',
+    sessions UInt64 COMMENT 'Sessions under the grant',
+    commands UInt64 COMMENT 'Commands and statements in them',
+    used_environment String COMMENT 'Environment of a resource of these sessions'
+)
+AS SELECT
+    grant_id, grant_key, uniqExactIf(session_key, of_session) AS sessions, uniqExactIf(command, command != 0) AS commands,
+    maxIf(environment, of_session) AS used_environment
+FROM
+(
+    SELECT id AS grant_id, access_key AS grant_key, '' AS session_key, false AS of_session, command, '' AS environment
+    FROM key_events
+    WHERE generation = (SELECT max(generation) FROM state_refreshes) AND kind = 'grant' AND command != 0
+    UNION ALL
+    SELECT
+        had.grant_id AS grant_id, had.grant_key AS grant_key, did.access_key AS session_key, of_session, command,
+        toString(environment) AS environment
+    FROM
+    (
+        SELECT id, access_key, of_session, if(grant_key = '', command, 0) AS command, environment
+        FROM key_events
+        WHERE generation = (SELECT max(generation) FROM state_refreshes) AND kind = 'session' AND of_session
+    ) AS did
+    INNER JOIN
+    (
+        SELECT grant_id, grant_key, session_id, session_key
+        FROM sessions_of_grants
+        WHERE generation = (SELECT max(generation) FROM state_refreshes)
+    ) AS had ON did.id = had.session_id AND did.access_key = had.session_key
+)
+GROUP BY grant_id, grant_key
+COMMENT 'What happened in the sessions of each grant, computed: grants without a session or command have no row';
+
+CREATE TABLE stored_activity
+(
+    generation UInt64 COMMENT 'As in state_refreshes',
+    version UInt64 COMMENT 'As in state_refreshes: of the refresh that computed the row',
+    grant_id String COMMENT 'The grant',
+    grant_key String COMMENT 'Its access key: joins with the other views',
+    sessions UInt64 COMMENT 'Sessions under the grant',
+    commands UInt64 COMMENT 'Commands and statements in them',
+    used_environment String COMMENT 'Environment of a resource of these sessions'
+)
+ENGINE = ReplacingMergeTree(version)
+PARTITION BY generation
+ORDER BY (generation, grant_id, grant_key)
+SETTINGS index_granularity = 512
+COMMENT 'Rows of computed_activity';
 
 CREATE VIEW access_review
 (
@@ -115,51 +188,23 @@ CREATE VIEW access_review
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
-AS WITH
-    did AS
-    (
-        SELECT grant_key, uniqExact(id) AS commands
-        FROM
-        (
-            SELECT grant_key, sipHash128(event_id) AS id
-            FROM events
-            WHERE believed AND grant_id != '' AND event_type IN ('session.command', 'session.query')
-            UNION ALL
-            SELECT sessions.grant_key AS grant_key, loose.id AS id
-            FROM
-            (
-                SELECT DISTINCT session_key, sipHash128(event_id) AS id
-                FROM events
-                WHERE believed AND grant_id = '' AND event_type IN ('session.command', 'session.query')
-            ) AS loose
-            INNER JOIN grant_sessions AS sessions ON sessions.session_key = loose.session_key
-        )
-        GROUP BY grant_key
-    ),
-    had AS
-    (
-        SELECT grant_key, uniqExact(session_key) AS sessions, max(environment) AS used_environment
-        FROM grant_sessions
-        INNER JOIN
-        (
-            SELECT session_key, max(resource_environment) AS environment
-            FROM events
-            WHERE believed AND session_id != '' AND startsWith(event_type, 'session.')
-            GROUP BY session_key
-        ) AS begun ON begun.session_key = grant_sessions.session_key
-        GROUP BY grant_key
-    )
-SELECT
+AS SELECT
     state.grant_id AS grant_id, state, subject_id, subject_kind, person, resource_kind, resource_id,
     if(resource_environment = '', used_environment, resource_environment) AS resource_environment, entitlement,
     request_id, requested_at, requested_by, reason, ticket, customer, approvals, approved_by, forced,
     assumeNotNull(state.activated_at) AS activated_at, starts_at, deadline, policy_deadline, removed_at,
-    if(state = 'ended', ifNull(deadline, policy_deadline), removed_at) AS ended_at, removal_evidence, removal_recorded_at, late_seconds, had.sessions AS sessions, did.commands AS commands, source_system, source_instance, tenant,
+    if(state = 'ended', ifNull(deadline, policy_deadline), removed_at) AS ended_at, removal_evidence, removal_recorded_at,
+    late_seconds, activity.sessions AS sessions, activity.commands AS commands, source_system, source_instance, tenant,
     state.grant_key AS grant_key, origin, `index`
-FROM (SELECT * FROM grants WHERE activated_at IS NOT NULL) AS state
-LEFT JOIN had ON had.grant_key = state.grant_key
-LEFT JOIN did ON did.grant_key = state.grant_key
-SETTINGS join_use_nulls = 0, optimize_and_compare_chain = 0
+FROM
+(
+    SELECT grant_id, grant_key, sessions, commands, used_environment
+    FROM stored_activity FINAL
+    WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete)
+) AS activity
+-- The rows on the right decide which of those on the left are read.
+RIGHT JOIN recorded_grants AS state ON activity.grant_id = state.grant_id AND activity.grant_key = state.grant_key
+SETTINGS join_use_nulls = 0
 COMMENT 'Access review: one row per grant with its request, approvals, end and activity';
 
 CREATE VIEW removal_latency
@@ -183,8 +228,7 @@ AS SELECT
 FROM
 (
     SELECT *, dateDiff('microsecond', deadline, if(historical, removed_at, removal_recorded_at)) / 1e6 AS seconds
-    FROM grants
-    WHERE activated_at IS NOT NULL
+    FROM grant_states
 )
 GROUP BY source_system
 COMMENT 'Time from the deadline to the confirmed removal, by tool';

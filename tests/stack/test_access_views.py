@@ -563,6 +563,7 @@ def test_every_column_of_the_new_views_is_explained() -> None:
     others = {
         "active_grants", "grant_sessions", "grant_timeline", "finding_rules", "finding_events", "reporters", "people",
         "requests", "environments", "removal_rules", "query_log", "computed_requests", "computed_grants",
+            "computed_access", "computed_activity", "sessions_of_grants", "recorded_grants", "unknown_grants",
         "added_sources", "never_heard_sources", "source_health", "unmapped_records",
         "computed_findings",
     }  # fmt: skip
