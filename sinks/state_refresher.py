@@ -18,7 +18,7 @@ log = structlog.get_logger("grantledger.store")
 
 INTERVAL = 1.0
 """Seconds between two refreshes, at least."""
-SHARE, LONGEST_PAUSE = 8, 5.0
+SHARE, LONGEST_PAUSE = 8, 2.0
 """Pause in multiples of the time that a refresh took, and at most in seconds."""
 SHARE_BEHIND, LONGEST_PAUSE_BEHIND, ENTRIES_BEHIND = 16, 15.0, 20_000
 """The same while more entries arrive than a refresh processes, and how many it then processes: entries come first."""

@@ -59,6 +59,19 @@ FROM
 )
 """
 """The columns of ``key_events`` after the first two."""
+FINDINGS = """
+WITH (SELECT (arrayPushBack(groupArray(identity), '\\0'), arrayPushBack(groupArray(person), '')) FROM people) AS known
+SELECT
+    *,
+    transform(
+        caseFoldUTF8(normalizeUTF8NFC(
+            replaceRegexpAll(toValidUTF8(subject_id), '^[\\\\s\\\\p{Z}]+|[\\\\s\\\\p{Z}]+$', '')
+        )),
+        known.1, known.2, subject_id
+    ) AS person
+FROM computed_findings
+"""
+"""The columns of ``stored_findings`` after the first two."""
 _RANGE = "origin = {origin:String} AND `index` >= {first:UInt64} AND `index` < {end:UInt64}"
 ADD_ACCESS_EVENTS = f"""
 INSERT INTO access_events (generation, version, access_key, {_EVENTS})
@@ -69,7 +82,7 @@ INSERT INTO key_events (generation, version, {_LINKS})
 SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM ({KEY_EVENTS}) WHERE {_RANGE}
 """  # noqa: S608 - our own text
 ADD_FINDINGS = f"""
-INSERT INTO stored_findings SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM computed_findings
+INSERT INTO stored_findings SELECT {{generation:UInt64}}, {{version:UInt64}}, * FROM ({FINDINGS})
 WHERE (rule, key, tenant) IN (
     SELECT finding_rule, finding_key, tenant FROM entries WHERE {_RANGE} AND finding_rule != ''
 )

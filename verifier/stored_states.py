@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from clickhouse_connect.driver.binding import escape_str
 from clickhouse_connect.driver.client import Client
 
-from ..sinks.state_statements import ACCESS_EVENTS, KEY_EVENTS
+from ..sinks.state_statements import ACCESS_EVENTS, FINDINGS, KEY_EVENTS
 from ..sinks.states import PROCESSED, States
 from .report import VerifyReport
 from .steps import Problem
@@ -80,7 +80,7 @@ _TABLES = (
     _Table(
         "stored_findings",
         _rows("stored_findings"),
-        "computed_findings",
+        f"({FINDINGS})",
         "concat(rule, ' ', key, ' ', tenant, ' ', issuer_system, ' ', issuer_instance, ' ', toString(deadline))",
     ),
 )

@@ -152,13 +152,14 @@ CREATE TABLE stored_findings
     resource_environment String COMMENT 'production, staging …, if known',
     entitlement String COMMENT 'Role or permission',
     origin String COMMENT 'Log of the latest event of the finding',
-    `index` UInt64 COMMENT 'Position of that event'
+    `index` UInt64 COMMENT 'Position of that event',
+    person String COMMENT 'subject_id by the name in the watch policy, otherwise subject_id'
 )
 ENGINE = ReplacingMergeTree(version)
 PARTITION BY generation
 ORDER BY (generation, rule, key, tenant, issuer_system, issuer_instance, deadline)
 SETTINGS allow_nullable_key = 1
-COMMENT 'Rows of computed_findings';
+COMMENT 'Rows of computed_findings, and the person of each';
 
 CREATE VIEW computed_grants
 (
@@ -464,12 +465,9 @@ CREATE VIEW unknown_grants
     origin String COMMENT 'Log of the first activation',
     `index` UInt64 COMMENT 'Position in that log'
 )
-AS WITH (SELECT (arrayPushBack(groupArray(identity), '\0'), arrayPushBack(groupArray(person), '')) FROM people) AS known_people
-SELECT
+AS SELECT
     key AS grant_id, grant_key, 'overdue' AS state, 'open' AS finding, found_deadline, found_at, false AS running, tenant,
-    subject_id, '' AS subject_kind,
-    transform(caseFoldUTF8(normalizeUTF8NFC(replaceRegexpAll(toValidUTF8(subject_id), '^[\\s\\p{Z}]+|[\\s\\p{Z}]+$', ''))), known_people.1, known_people.2, subject_id) AS person,
-    resource_kind, resource_id, resource_environment, entitlement,
+    subject_id, '' AS subject_kind, person, resource_kind, resource_id, resource_environment, entitlement,
     '' AS request_id, '' AS request_key, NULL AS requested_at, '' AS requested_by, '' AS reason, '' AS ticket, '' AS customer,
     '' AS approvals, [] AS approved_by, false AS forced, issuer_system AS source_system,
     issuer_instance AS source_instance, NULL AS activated_at, NULL AS given_at, NULL AS given_recorded_at,
@@ -479,19 +477,23 @@ SELECT
 FROM
 (
     SELECT
-        key, tenant, issuer_system, issuer_instance, any(findings.grant_key) AS grant_key,
-        min(opened_at) AS found_at, min(findings.deadline) AS found_deadline, any(findings.subject_id) AS subject_id,
-        any(findings.resource_kind) AS resource_kind, any(findings.resource_id) AS resource_id,
-        any(findings.resource_environment) AS resource_environment, any(findings.entitlement) AS entitlement
-    FROM findings
-    WHERE rule = 'overdue' AND open
+        key, tenant, issuer_system, issuer_instance, any(one.grant_key) AS grant_key,
+        min(opened_at) AS found_at, min(one.deadline) AS found_deadline, any(one.subject_id) AS subject_id,
+        any(one.person) AS person,
+        any(one.resource_kind) AS resource_kind, any(one.resource_id) AS resource_id,
+        any(one.resource_environment) AS resource_environment, any(one.entitlement) AS entitlement
+    FROM stored_findings AS one FINAL
+    WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete) AND rule = 'overdue' AND open
     GROUP BY key, tenant, issuer_system, issuer_instance
 )
 WHERE (key, tenant, issuer_system, issuer_instance) NOT IN (
     SELECT grant_id, tenant, source_system, source_instance
     FROM stored_grants
     WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete)
-        AND grant_id IN (SELECT key FROM findings WHERE rule = 'overdue' AND open)
+        AND grant_id IN (
+            SELECT key FROM stored_findings FINAL
+            WHERE generation = (SELECT max(generation) FROM state_refreshes WHERE complete) AND rule = 'overdue' AND open
+        )
 )
 COMMENT 'Grants that only an open finding of the watch names: the store does not have their activation';
 
