@@ -173,13 +173,13 @@ def add_activity(which: str = f"(grant_id, grant_key) IN ({_ACTIVE})") -> str:
 
 
 def ends(table: str, key: str, condition: str, rows: int) -> str:
-    """Return the query for the last keys of parts of a table of about so many rows each, in order.
+    """Return the query for the last keys of parts of a table of about so many rows each, in order, as hex.
 
     Args:
         key: the column that the table is sorted by, among the rows with the condition.
     """
     return (
-        f"SELECT DISTINCT {key} FROM (SELECT {key}, rowNumberInAllBlocks() AS nth FROM "  # noqa: S608 - our own text
-        f"(SELECT {key} FROM {table} WHERE {_HERE} AND {condition} ORDER BY {key})) WHERE (nth + 1) % {rows} = 0 "
+        f"SELECT hex({key}) FROM (SELECT DISTINCT {key} FROM (SELECT {key}, rowNumberInAllBlocks() AS nth FROM "  # noqa: S608 - our own text
+        f"(SELECT {key} FROM {table} WHERE {_HERE} AND {condition} ORDER BY {key})) WHERE (nth + 1) % {rows} = 0) "
         f"ORDER BY {key}"
     )

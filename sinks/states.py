@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import pairwise
@@ -109,11 +109,18 @@ class States:
         """Number of entries when everything was last up to date; when :meth:`grows` was last called."""
         self._erasures = False
         """Whether entries may be erased: that changes no number of entries."""
+        self._all: Iterator[None] | None = None
+        """What is left to compute of a generation whose entries are all added."""
         self._retire_at = 0.0
         self._drop_at: float | None = time.monotonic() + KEEP_SECONDS
 
     def refresh(self, most: int | None = None) -> bool:
-        """Process entries that are stored and not processed yet, at most ``most``. Return whether some are left."""
+        """Process entries that are stored and not processed yet, at most ``most``. Return whether some are left.
+
+        A new generation takes many calls: its states are computed part by part once all entries are added.
+        """
+        if self._all is not None:
+            return self._go_on(self._all)
         self._drop_former()
         entries = self._count()
         if entries == self._entries and not self._erasures:
@@ -125,22 +132,26 @@ class States:
             done = self._begin(done.generation + 1, basis)
         ranges = _next_ranges(done.sizes, sizes, most or MAX_ENTRIES)
         reached = {**done.sizes, **{origin: end for origin, _, end in ranges}}
-        complete = done.complete or reached == sizes
-        now = RefreshProgress(done.generation, complete, reached, basis)
+        now = RefreshProgress(done.generation, done.complete, reached, basis)
         if ranges:
             self._add(now, ranges)
-        if done.complete and ranges:
-            self._compute_new(now)
-        elif complete and not done.complete:
-            self._compute_all(now)
-        self._retire()
-        if ranges or complete != done.complete:
+            if done.complete:
+                self._compute_new(now)
             self._record(now)
-        if complete and not done.complete:
-            self._drop_at = time.monotonic() + KEEP_SECONDS
+        if not done.complete and reached == sizes:
+            return self._go_on(self._compute_all(replace(now, complete=True)))
+        self._retire()
         if reached == sizes:
             self._entries = entries
         return reached != sizes
+
+    def _go_on(self, parts: Iterator[None]) -> bool:
+        """Compute the next part of a generation. Return True: there may be more."""
+        self._all = None  # also if it fails
+        for _ in parts:
+            self._all = parts
+            break
+        return True
 
     def grows(self) -> bool:
         """Return whether entries were stored since the last call."""
@@ -162,7 +173,7 @@ class States:
     def begin_again(self) -> None:
         """Begin another generation, which :meth:`refresh` computes. The views show the last one meanwhile."""
         self._begin(self._last().generation + 1, self._basis())
-        self._entries = -1
+        self._all, self._entries = None, -1
 
     def progress(self) -> tuple[int, int]:
         """Return how many entries the latest generation contains, and how many it must."""
@@ -196,22 +207,26 @@ class States:
         if activity:
             self._insert(now, sql.add_activity())
 
-    def _compute_all(self, now: RefreshProgress) -> None:
-        """Compute the states of all added entries, part by part in the order of their keys."""
+    def _compute_all(self, now: RefreshProgress) -> Iterator[None]:
+        """Compute the states of all added entries, part by part in the order of their keys; then show them."""
         for part in self._parts(now, "access_events", "access_key", "1"):
-            self._insert(now, sql.add_requests(part.replace("access_key", "request_key")))
+            self._insert(now, sql.add_requests(part.format("request_key")))
+            yield
         for part in self._parts(now, "access_events", "access_key", "1"):
-            self._insert(now, sql.add_grants(part.replace("access_key", "grant_key")))
+            self._insert(now, sql.add_grants(part.format("grant_key")))
+            yield
         self._insert(now, sql.ADD_LIVE_GRANTS)
         for part in self._parts(now, "key_events", "id", "kind = 'grant'"):
-            self._insert(now, sql.add_activity(part.replace("id", "grant_id")))
+            self._insert(now, sql.add_activity(part.format("grant_id")))
+            yield
+        self._record(now)
+        self._drop_at = time.monotonic() + KEEP_SECONDS
 
     def _parts(self, now: RefreshProgress, table: str, key: str, condition: str) -> Iterator[str]:
-        """Yield conditions on a key that divide the rows of a table."""
+        """Yield conditions that divide the rows of a table by a key. ``{}`` in them stands for the key."""
         ends = self._client.query(sql.ends(table, key, condition, MAX_ROWS), parameters=now.values).result_rows
-        keys = ["", *(_quoted(end) for (end,) in ends), ""]
-        for last, end in pairwise(keys):
-            yield " AND ".join([f"{key} > {last}" if last else "1", f"{key} <= {end}" if end else "1"])
+        for last, end in pairwise(["", *(end for (end,) in ends), ""]):
+            yield (f"{{0}} > unhex('{last}')" if last else "1") + (f" AND {{0}} <= unhex('{end}')" if end else "")
 
     def _insert(self, now: RefreshProgress, statement: str, **values: object) -> None:
         self._client.command(statement, parameters={**now.values, **values}, settings=_SETTINGS)
@@ -268,11 +283,6 @@ def _next_ranges(done: Mapping[str, int], sizes: Mapping[str, int], room: int) -
             ranges.append((origin, first, end))
             room -= end - first
     return ranges
-
-
-def _quoted(text: str) -> str:
-    """Return a text as a literal of SQL."""
-    return "unhex('" + text.encode("utf-8", "surrogateescape").hex() + "')"
 
 
 @cache
