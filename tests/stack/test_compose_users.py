@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from grantledger.sinks.server_roles import ServerRoles
+from grantledger.sinks.state_statements import LOOKUPS
 from support.clickhouse_users import connection
 
 SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "compose" / "make_secrets.py"
@@ -60,6 +61,7 @@ def test_the_engine_reads_the_users_their_rights_and_their_limits(
     assert "CREATE" not in writer and "DROP" not in writer and "INSERT" not in analyst + auditor
     assert "SET DEFINER ON * TO admin" in admin and "CREATE USER" in admin
     assert [line.replace("\\N", "-").split("\t") for line in limits.splitlines()] == [
+        *([name, value, "-", "-", "-"] for name, value in LOOKUPS.items()),
         ["max_execution_time", "30", "1", "300", "-"],
         ["max_memory_usage", "1073741824", "-", "-", "CONST"],
         ["readonly", "2", "-", "-", "-"],

@@ -21,9 +21,10 @@ def limited(owner: Owner) -> Iterator[Owner]:
 
 
 def found(owner: Owner, marker: str) -> list[tuple[str, str | None, int | None, str | None]]:
-    """Return user, outcome, rows and error of the statements with a marker, once all have ended."""
-    wait_for(lambda: all(row[2] is not None for row in owner.spooled() if marker in row[1]), "the statements ended")
-    return [(user, outcome, rows, error) for user, text, outcome, rows, error in owner.spooled() if marker in text]
+    """Return user, outcome, rows and error of the statements with a text, once all have ended."""
+    quoted = f"'{marker}'"
+    wait_for(lambda: all(row[2] is not None for row in owner.spooled() if quoted in row[1]), "the statements ended")
+    return [(user, outcome, rows, error) for user, text, outcome, rows, error in owner.spooled() if quoted in text]
 
 
 def test_a_statement_is_recorded_with_its_rows_and_outcome(owner: Owner) -> None:

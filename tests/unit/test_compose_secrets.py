@@ -20,6 +20,7 @@ from cryptography import x509
 from grantledger.producers.adapters import ADAPTERS
 from grantledger.producers.gateway.config import load_gateway_config
 from grantledger.runtime.settings import load_settings
+from grantledger.sinks.state_statements import LOOKUPS
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]["secrets"]
@@ -106,7 +107,7 @@ def test_clickhouse_limits_analysts_as_their_role_does(script: ModuleType, tmp_p
     script.make()
     [profile] = ElementTree.parse(tmp_path / "clickhouse-users" / "grantledger.xml").iterfind("profiles/analyst")
     assert {one.tag: one.text for one in profile if one.tag != "constraints"} == {
-        "readonly": "2", "max_execution_time": "30", "max_memory_usage": "1073741824",
+        "readonly": "2", "max_execution_time": "30", "max_memory_usage": "1073741824", **LOOKUPS,
     }  # fmt: skip
     [bounds] = profile.iterfind("constraints")
     assert {(one.tag, part.tag, part.text) for one in bounds for part in one} == {
