@@ -84,8 +84,8 @@ def test_a_full_spool_refuses_people_and_not_our_own_readers(limited: Owner) -> 
 
 
 def test_a_spool_that_cannot_be_written_refuses_people(owner: Owner) -> None:
-    assert post(owner, "SELECT 1")[0] == 200
-    found(owner, "SELECT 1")
+    assert post(owner, "SELECT 'before'")[0] == 200
+    assert found(owner, "before")
     owner.fail_spool()
     assert post(owner, "SELECT 1", credential=owner.address.reader)[0] == 200
     status, headers, body = post(owner, "SELECT 'm0'")
