@@ -19,7 +19,7 @@ from .engine import EngineConnection
 from .errors import EngineError
 from .sql_gate import MAX_QUERY_BYTES, SqlGate
 
-# The limits of one query, as engine settings. They leave room for the owner's inserts on two cores. The execution time
+# The limits of one query, as engine settings. The execution time
 # includes the time that the client takes to read the answer.
 QUERY_LIMITS: Final[Mapping[str, str]] = {
     "max_execution_time": "300",
@@ -28,7 +28,7 @@ QUERY_LIMITS: Final[Mapping[str, str]] = {
     "max_result_bytes": str(16 << 30),
     "result_overflow_mode": "throw",
     "timeout_overflow_mode": "throw",
-    "max_threads": "1",
+    "max_threads": "2",
     # Inserts have priority.
     "os_threads_nice_value_query": "10",
     # Otherwise the embedded engine accepts a bare expression as a query.

@@ -147,7 +147,7 @@ def test_settings_that_shape_an_answer_work_and_others_are_refused(owner: Owner)
     assert quoted[2] == b'{"a":"1"}\n'
     assert post(owner, "SELECT 1", wait_end_of_query="1", session_id="x", max_threads="64", readonly="0")[0] == 200
     setting = "SELECT value FROM system.settings WHERE name = '{}'"
-    assert post(owner, setting.format("max_threads"), max_threads="64")[2] == b"1\n"
+    assert post(owner, setting.format("max_threads"), max_threads="64")[2] == b"2\n"
     assert post(owner, setting.format("max_execution_time"), max_execution_time="7")[2] == b"7\n"
     for name, value in {"output_format_schema": "x", "max_memory_usage": "0", "max_result_rows": "9" * 12}.items():
         assert f"'{name}'" in assert_refused(owner, "SELECT 1", 164, **{name: value})
