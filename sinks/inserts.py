@@ -43,7 +43,7 @@ class Inserts:
     All methods are called on the thread that uses the client and the consumer.
 
     Args:
-        most_bytes: limit of an insert of several batches, and of those that wait, in memory.
+        most_bytes: limit of an insert of several batches in memory. All that wait may have twice that.
         commit: commits an offset asynchronously; the result comes to :meth:`on_commit`.
         persist: see :data:`Persist`; used where the result of an insert is unknown.
         on_failure: receives the error of an insert.
@@ -89,7 +89,7 @@ class Inserts:
     @property
     def has_room(self) -> bool:
         """Whether another batch may be added."""
-        return sum(group.bytes for group in self._groups) < self._most_bytes
+        return sum(group.bytes for group in self._groups) < 2 * self._most_bytes
 
     def add(self, partition: StoredPartition, batch: SealedBatch, table: pa.Table, message: Message) -> None:
         """Add the next batch of a log.
@@ -140,7 +140,12 @@ class Inserts:
             full = group.large or any(later.partition is group.partition for later in self._groups[at + 1 :])
             if group.complete and (full or flush or now >= group.due):
                 return self._groups.pop(at)
-        return None
+        if self.has_room:
+            return None
+        # No group can become larger, because the logs share the room. Of each log, the first group is inserted first.
+        first = {group.partition.where: at for at, group in reversed(list(enumerate(self._groups)))}
+        complete = [at for at in first.values() if self._groups[at].complete]
+        return self._groups.pop(max(complete, key=lambda at: self._groups[at].bytes)) if complete else None
 
     def _send(self, where: Partition, offset: int, metadata: str, now: float) -> None:
         position = self._cluster.partition(*where)

@@ -18,7 +18,7 @@ class MemoryPlan:
     """Limits in bytes.
 
     Attributes:
-        group: rows of one insert, if it has several batches. One insert runs and one waits.
+        group: rows of one insert, if it has several batches. One insert runs, and twice as many rows wait.
         waiting: sealed batches that wait for their turn, at least one.
         fetched: what the Kafka client fetches ahead.
         engine: everything that the embedded engine allocates: inserts, merges, states, caches and queries of people.
@@ -34,9 +34,10 @@ class MemoryPlan:
         """Divide the memory that the setting ``store_memory_mb`` allows."""
         total = megabytes * MIB
         group = min(total // 32, _MOST_GROUP)
-        # The rows of the running insert exist twice for a moment: as batches, and joined.
-        queues = 3 * group + 2 * (group // 4)
-        return cls(group, group // 4, group // 4, (total - _OWN - queues) * _COUNTED // 100)
+        # Two groups may wait. The rows of the running insert exist twice for a moment: as batches, and joined.
+        queues = 5 * group + group // 4
+        # The client fetches too late if it may have only a few batches of each log.
+        return cls(group, group // 4, group, (total - _OWN - queues) * _COUNTED // 100)
 
     def engine_options(self) -> dict[str, int]:
         """Return the options with which the embedded engine is opened. Caches would grow to gigabytes by default.
