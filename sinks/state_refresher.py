@@ -79,13 +79,15 @@ class StateRefresher:
             states = States(client)
             while not self._stop.is_set():
                 HEALTH.turned(within=LONG_SECONDS, loop=LOOP)
-                began_at, more, grows = time.time(), False, states.grows()
+                began_at, more, grows, computing = time.time(), False, states.grows(), states.computing
                 started = time.monotonic()
                 if self._is_mine() and not (more := states.refresh(ENTRIES_BEHIND if grows else None)):
                     metrics.REFRESHED_AT.set(began_at)
                 HEALTH.settle(LOOP)
                 took = time.monotonic() - started
-                if not more:
+                if computing or states.computing:  # until then, people see the states under the former policy
+                    pause = 0.0
+                elif not more:
                     pause = min(max(INTERVAL, SHARE * took), LONGEST_PAUSE)
                 else:
                     pause = min(SHARE_BEHIND * took, LONGEST_PAUSE_BEHIND) if grows else 0.0

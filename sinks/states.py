@@ -145,6 +145,11 @@ class States:
             self._entries = entries
         return reached != sizes
 
+    @property
+    def computing(self) -> bool:
+        """Whether the parts of a new generation are being computed: the next call of :meth:`refresh` goes on."""
+        return self._all is not None
+
     def _go_on(self, parts: Iterator[None]) -> bool:
         """Compute the next part of a generation. Return True: there may be more."""
         self._all = None  # also if it fails
