@@ -21,6 +21,7 @@ ADDRESS = StoreAddress(Path(), url="http://clickhouse:8123")
 class FakeStates:
     """Counts refreshes, and fails if asked to."""
 
+    computing = False
     refreshes = 0
     error: Exception | None = None
 
