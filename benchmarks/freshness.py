@@ -9,14 +9,12 @@ arrive at steady rates. An analyst asks again and again which of the new grants 
 from __future__ import annotations
 
 import argparse
-import base64
 import itertools
 import json
 import statistics
 import tempfile
 import time
 import uuid
-from http.client import HTTPConnection
 from pathlib import Path
 
 from confluent_kafka import Message, Producer
@@ -27,6 +25,7 @@ from grantledger.runtime.broker import LocalBroker
 from grantledger.schemas.event import ACTIVITY_TOPIC, LIFECYCLE_TOPIC
 
 from .load import encoded_events
+from .queries import Analyst
 from .results import save
 from .sizing import Sizing
 from .watch import many
@@ -35,29 +34,18 @@ ASK_EVERY = 0.25
 """Seconds between two questions, which is the error of a measurement."""
 
 
-class Shown:
-    """Asks the SQL endpoint which grants the view ``grants`` shows."""
+def analyst_of(folder: Path) -> Analyst:
+    """Return an analyst at the SQL endpoint of a store."""
+    address = read_address(folder)
+    if address is None:
+        raise RuntimeError(f"{folder}: the store answers no queries")
+    return Analyst(address, address.analyst)
 
-    def __init__(self, folder: Path) -> None:
-        address = read_address(folder)
-        if address is None:
-            raise RuntimeError(f"{folder}: the store answers no queries")
-        user = address.analyst
-        self._connection = HTTPConnection(address.host, address.port, timeout=60)
-        basic = base64.b64encode(f"{user.user}:{user.password}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {basic}"}
 
-    def among(self, grants: list[str]) -> list[str]:
-        """Return those of some grants that are shown."""
-        listed = ", ".join(f"'{grant}'" for grant in grants)
-        self._connection.request(
-            "POST", "/", f"SELECT grant_id FROM grants WHERE grant_id IN ({listed})", self._headers
-        )
-        answer = self._connection.getresponse()
-        text = answer.read().decode()
-        if answer.status != 200:
-            raise RuntimeError(text)
-        return text.splitlines()
+def shown_among(analyst: Analyst, grants: list[str]) -> list[str]:
+    """Return those of some grants that the view ``grants`` shows."""
+    listed = ", ".join(f"'{grant}'" for grant in grants)
+    return analyst.ask(f"SELECT grant_id FROM grants WHERE grant_id IN ({listed})")[0]
 
 
 def measure(sizing: Sizing, rate: float, commands: float, seconds: float) -> list[float]:
@@ -74,7 +62,7 @@ def measure(sizing: Sizing, rate: float, commands: float, seconds: float) -> lis
             grant = (message.key() or b"").decode()
             acknowledged[grant] = waiting[grant] = time.monotonic()
 
-    shown, activity = Shown(sizing.folder), itertools.cycle(encoded_events(10_000))
+    analyst, activity = analyst_of(sizing.folder), itertools.cycle(encoded_events(10_000))
     began = asked = time.monotonic()
     sent_grants = sent_commands = 0
     while (now := time.monotonic()) < began + seconds or waiting or len(acknowledged) < sent_grants:
@@ -90,7 +78,7 @@ def measure(sizing: Sizing, rate: float, commands: float, seconds: float) -> lis
         producer.poll(0.02)
         if waiting and now >= asked + ASK_EVERY:
             asked = now
-            for grant in shown.among(list(waiting)):
+            for grant in shown_among(analyst, list(waiting)):
                 delays.append(time.monotonic() - waiting.pop(grant))
     return delays
 

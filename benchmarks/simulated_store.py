@@ -186,7 +186,7 @@ def build(folder: Path, entries: int, policy: WatchPolicy, console: Console) -> 
         copies, begins, days = _copies(entries, now)
     simulated, simulated_cpu = time.monotonic(), _cpu()
     receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
-    # The process begins before the engine: it starts threads, and a process with threads must not fork.
+    # Fork before the engine is opened: it starts threads, and a process with threads must not fork.
     blocks = sealed_days(copies, days, policy, begins)
     sealer = multiprocessing.get_context("fork").Process(target=_send, args=(blocks, send), daemon=True)
     sealer.start()

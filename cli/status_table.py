@@ -32,7 +32,7 @@ def _findings(status: Status) -> str:
 
 
 def status_line(status: Status) -> str:
-    """Return the status as one line, for a log."""
+    """Return the status as one line of a log."""
     return (
         f"{datetime.now(UTC):%H:%M:%S} events in {status.events:,}, sealed {_count(status.sealed)}, "
         f"stored {_count(status.stored)}, last checkpoint {_ago(status.last_checkpoint)}, "
