@@ -121,7 +121,7 @@ class Sealer:
             KafkaUnavailableError: the brokers do not answer.
         """
         try:
-            with raised_for_people("sealing cannot continue", SealerLostError):
+            with raised_for_people("sealing cannot continue", lambda why: SealerLostError(f"{why}. {SAME_INSTANCE}")):
                 self._run()
         except SealingStoppedError as error:
             self._record_stop(error)
